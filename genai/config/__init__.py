@@ -1,0 +1,1 @@
+"""Job schemas and their loading."""

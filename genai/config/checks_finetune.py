@@ -1,0 +1,200 @@
+"""What in a fine-tuning job contradicts itself or has no effect, as far as the job file alone tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from genai.config.durations import Duration
+from genai.config.findings import Finding, fault, no_effect
+from genai.config.finetune import (
+    ConstantConfig,
+    FinetuneConfig,
+    FinetuningDatasetConfig,
+    FinetuningLoaderConfig,
+    LossSpikeConfig,
+    PeftConfig,
+    QuantizationConfig,
+    WSDConfig,
+)
+from genai.registry import suggest
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "chat": ("messages",),
+    "prompt_response": ("prompt", "response"),
+    "alpaca": ("instruction", "input", "output"),
+    "sharegpt": ("conversations",),
+    "text": ("text",),
+}
+"""Format of the rows -> the columns that `columns` may rename."""
+
+
+def check_finetune(config: FinetuneConfig) -> list[Finding]:
+    """Faults that no single field shows, and settings without an effect."""
+    return [finding for check in _CHECKS for finding in check(config)]
+
+
+def _loaders(config: FinetuneConfig) -> Iterator[tuple[str, FinetuningLoaderConfig]]:
+    yield "train_loader", config.train_loader
+    if config.eval_loader is not None:
+        yield "eval_loader", config.eval_loader
+
+
+def _datasets(config: FinetuneConfig) -> Iterator[Finding]:
+    for loader_name, loader in _loaders(config):
+        yield from _dataset(f"{loader_name}.dataset", loader.dataset, config)
+
+
+def _dataset(key: str, dataset: FinetuningDatasetConfig, config: FinetuneConfig) -> Iterator[Finding]:
+    if not dataset.path and not dataset.hf_name:
+        yield fault(key, f"{key} names no data", "write path: FILE, or hf_name: DATASET")
+    if dataset.path and dataset.hf_name:
+        yield fault(f"{key}.hf_name", f"{key} has both path and hf_name", "keep one of them")
+    if dataset.max_seq_len is not None and dataset.max_seq_len > config.max_seq_len:
+        message = f"{key}.max_seq_len is {dataset.max_seq_len}, more than the job's max_seq_len of {config.max_seq_len}"
+        yield fault(f"{key}.max_seq_len", message, "raise max_seq_len, or leave this one out")
+    if not dataset.shuffle and dataset.shuffle_seed is not None:
+        yield no_effect(f"{key}.shuffle_seed", "shuffle is false")
+    if isinstance(dataset.packing_ratio, float | int):
+        why = "rows are filled best-fit, which needs no ratio; this is the same as packing_ratio: auto"
+        yield no_effect(f"{key}.packing_ratio", why)
+    if dataset.hf_kwargs and not dataset.hf_name and not _is_hub_data(dataset.path):
+        yield no_effect(f"{key}.hf_kwargs", "the rows do not come from a Hugging Face data set")
+    if "trust_remote_code" in dataset.hf_kwargs:
+        yield fault(f"{key}.hf_kwargs.trust_remote_code", "code of a data set is never run", "remove it")
+    yield from _columns(key, dataset)
+
+
+def _is_hub_data(path: str | list[str] | None) -> bool:
+    paths = [path] if isinstance(path, str) else path or []
+    return any(each.startswith("hf:") for each in paths)
+
+
+def _columns(key: str, dataset: FinetuningDatasetConfig) -> Iterator[Finding]:
+    known = COLUMNS.get(dataset.format, tuple(name for names in COLUMNS.values() for name in names))
+    for name in dataset.columns:
+        if name not in known:
+            near = suggest(name, known)
+            fix = f"did you mean '{near}'?" if near else f"columns of {dataset.format}: {', '.join(known)}"
+            swapped = f"; it is written {{{known[0]}: {name}}}" if dataset.columns[name] in known else ""
+            yield fault(f"{key}.columns.{name}", f"the format {dataset.format} has no '{name}'{swapped}", fix)
+
+
+def _evaluation(config: FinetuneConfig) -> Iterator[Finding]:
+    split = config.data.split
+    if config.eval_loader is not None and split is not None:
+        message = "data.split makes evaluation rows, and eval_loader names others"
+        yield fault("data.split", message, "keep one of them")
+    if split is not None and split.validation == 0:
+        yield fault("data.split.validation", "data.split.validation of 0 holds nothing back", "remove data.split")
+    if split is not None and isinstance(split.validation, float) and split.validation == 1:
+        message = "data.split.validation of 1.0 leaves nothing to train on"
+        yield fault("data.split.validation", message, "write a share such as 0.1, or a number of rows such as 100")
+    if config.eval_loader is None and split is None:
+        yield from _without_evaluation(config)
+
+
+def _without_evaluation(config: FinetuneConfig) -> Iterator[Finding]:
+    fix = "add data.split.validation: 0.1, or an eval_loader"
+    if config.callbacks.early_stopping is not None:
+        yield fault("callbacks.early_stopping", "early stopping needs rows to evaluate on", fix)
+    default = FinetuneConfig(model=config.model, train_loader=config.train_loader)
+    for key in ("eval_interval", "device_eval_batch_size"):
+        if getattr(config, key) != getattr(default, key):
+            yield no_effect(key, f"there are no rows to evaluate on; {fix}")
+
+
+def _model(config: FinetuneConfig) -> Iterator[Finding]:
+    model = config.model
+    if model.adapter is not None and model.peft_config is not None:
+        message = "model.adapter and model.peft_config are both given: the adapter has its own shape"
+        yield fault("model.adapter", message, "keep one of them")
+    if model.quantization is not None and model.peft_config is None and model.adapter is None:
+        message = "quantised weights cannot be trained, only an adapter beside them"
+        yield fault("model.quantization", message, "add model.peft_config: {r: 16}")
+    if not model.pretrained and model.adapter is not None:
+        yield fault("model.pretrained", "an adapter continues a pretrained model", "remove pretrained: false")
+    if not model.pretrained and model.quantization is not None:
+        yield fault("model.pretrained", "random weights cannot be loaded in few bits", "remove quantization")
+    quantization = model.quantization
+    if quantization is not None and quantization.bits == 8:
+        for name in ("quant_type", "double_quant"):
+            if getattr(quantization, name) != getattr(QuantizationConfig(), name):
+                yield no_effect(f"model.quantization.{name}", "it belongs to 4 bits")
+    if model.revision is not None and ":" in model.pretrained_model_name_or_path[1:]:
+        scheme = model.pretrained_model_name_or_path.partition(":")[0]
+        if scheme != "hf":
+            yield no_effect("model.revision", f"{scheme}: references have no revisions")
+    if model.peft_config is not None:
+        yield from _peft(model.peft_config)
+
+
+def _peft(peft: PeftConfig) -> Iterator[Finding]:
+    if peft.lora_dropout == 1:
+        message = "lora_dropout of 1 drops everything the adapter would learn from"
+        yield fault("model.peft_config.lora_dropout", message, "write 0.05")
+    if not peft.target_modules:
+        message = "target_modules is empty, so that nothing would be trained"
+        yield fault("model.peft_config.target_modules", message, "write all-linear, or [q_proj, v_proj]")
+
+
+def _tokenizer(config: FinetuneConfig) -> Iterator[Finding]:
+    if "trust_remote_code" in config.tokenizer.kwargs:
+        message = "trust_remote_code is a key of the model, and holds for its tokenizer too"
+        yield fault("tokenizer.kwargs.trust_remote_code", message, "write model.trust_remote_code: true, or remove it")
+
+
+def _batches(config: FinetuneConfig) -> Iterator[Finding]:
+    micro, whole = config.device_train_microbatch_size, config.global_train_batch_size
+    if isinstance(micro, int) and micro > whole:
+        message = f"device_train_microbatch_size of {micro} is more than global_train_batch_size of {whole}"
+        yield fault("device_train_microbatch_size", message, f"write {whole} or less, or auto")
+    elif isinstance(micro, int) and whole % micro:
+        message = f"global_train_batch_size of {whole} cannot be divided into microbatches of {micro}"
+        divisor = max(size for size in range(1, micro) if whole % size == 0)
+        yield fault("device_train_microbatch_size", message, f"write {divisor}, or auto")
+
+
+def _durations(config: FinetuneConfig) -> Iterator[Finding]:
+    whole, scheduler = Duration.parse(config.max_duration), config.scheduler
+    parts = {"t_warmup": scheduler.t_warmup}
+    if isinstance(scheduler, WSDConfig):
+        parts["t_decay"] = scheduler.t_decay
+    elif not isinstance(scheduler, ConstantConfig):
+        parts["t_max"] = scheduler.t_max
+    if whole.unit == "dur":
+        yield fault("max_duration", "max_duration cannot be a share of itself", "write for example 3ep")
+        return
+    for name, text in parts.items():
+        part = Duration.parse(text)
+        if name != "t_max" and part.unit == whole.unit and part.value > whole.value:
+            message = f"scheduler.{name} of {text} is longer than max_duration of {config.max_duration}"
+            yield fault(f"scheduler.{name}", message, "a share of the whole is written 0.05dur")
+    if "t_max" in parts and Duration.parse(parts["t_max"]).value == 0:
+        yield fault("scheduler.t_max", "scheduler.t_max must be longer than zero", "write 1dur, or leave it out")
+
+
+def _saving(config: FinetuneConfig) -> Iterator[Finding]:
+    if config.save_folder and "{run_name}" in config.save_folder.replace("${run_name}", ""):
+        message = "save_folder holds a placeholder of Composer's"
+        yield fault("save_folder", message, "leave it out: checkpoints go to the run's own directory")
+    if not config.autoresume and config.resume == "exact":
+        yield no_effect("resume", "autoresume is false")
+
+
+def _callbacks(config: FinetuneConfig) -> Iterator[Finding]:
+    spike = config.callbacks.loss_spike
+    if spike is not None and spike.threshold <= 1:
+        message = f"a threshold of {spike.threshold:g} times the median calls every second batch a spike"
+        yield fault("callbacks.loss_spike.threshold", message, f"write {LossSpikeConfig().threshold:g}")
+
+
+_CHECKS: tuple[Callable[[FinetuneConfig], Iterator[Finding]], ...] = (
+    _model,
+    _tokenizer,
+    _datasets,
+    _evaluation,
+    _batches,
+    _durations,
+    _saving,
+    _callbacks,
+)

@@ -1,0 +1,565 @@
+"""The schema of `genai finetune`: what a job file may say, with its defaults.
+
+Names are those of llm-foundry wherever the thing is the same. Every class is a frozen keyword-only dataclass; the
+text under a
+field is its documentation (`genai config explain finetune.KEY`, the JSON schema and the docs are generated from it).
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator
+
+from genai.config.fields import (
+    DurationText,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveDurationText,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+)
+
+# --- model ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeftConfig:
+    """A low-rank adapter trained in place of the whole model; the names are peft's."""
+
+    peft_type: Literal["LORA"] = "LORA"
+    """The kind of adapter."""
+    task_type: Literal["CAUSAL_LM"] = "CAUSAL_LM"
+    """Kept for llm-foundry's files."""
+    r: PositiveInt = 16
+    """Rank of the update matrices."""
+    lora_alpha: PositiveFloat = 32
+    """Scale of the update: it is multiplied by lora_alpha / r (by lora_alpha / sqrt(r) with use_rslora)."""
+    lora_dropout: Share = 0.0
+    """Dropout on the adapter's input while training."""
+    target_modules: str | list[str] = "all-linear"
+    """Names (or one regular expression) of the linear layers that get an adapter; `all-linear` takes all but the
+    output layer."""
+    modules_to_save: list[str] | None = None
+    """Modules trained in full and saved beside the adapter, e.g. [embed_tokens, lm_head] after adding tokens."""
+    use_dora: bool = False
+    """DoRA: learn the magnitude and the direction of the update apart (arXiv:2402.09353)."""
+    use_rslora: bool = False
+    """Rank-stabilised scaling (arXiv:2312.03732)."""
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Which bias terms are trained."""
+    init_lora_weights: bool | Literal["gaussian", "pissa", "olora"] = True
+    """How A and B start; with the default B is zero, so that training starts from the base model exactly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationConfig:
+    """Load the frozen base in 4 or 8 bits (QLoRA); needs bitsandbytes, which needs a supported accelerator."""
+
+    bits: Literal[4, 8] = 4
+    """Bits a weight."""
+    quant_type: Literal["nf4", "fp4"] = "nf4"
+    """Number format of 4-bit weights."""
+    double_quant: bool = True
+    """Quantise the quantisation constants as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HFCausalLMConfig:
+    """A causal language model loaded by transformers."""
+
+    name: Literal["hf_causal_lm"] = "hf_causal_lm"
+    """Which kind of model."""
+    pretrained_model_name_or_path: str
+    """A model reference: gallery:NAME, hf:ORG/NAME, a folder, a .gguf file, s3://..., runs:RUN[/checkpoint]."""
+    pretrained: bool = True
+    """False: take only the architecture and start from random weights."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hugging Face hub."""
+    trust_remote_code: bool = False
+    """Run Python that comes with the model. Leave it off unless you have read that code."""
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention kernel."""
+    config_overrides: dict[str, Any] = field(default_factory=dict)
+    """Keys of the model's own config to change, e.g. {attention_dropout: 0.1}; unknown keys are refused."""
+    peft_config: PeftConfig | None = None
+    """Train an adapter instead of all weights."""
+    adapter: str | None = None
+    """Reference of an adapter (a folder, runs:RUN) to go on training; its shape replaces peft_config."""
+    quantization: QuantizationConfig | None = None
+    """Load the frozen base in few bits; only together with peft_config."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """Where the tokenizer comes from."""
+
+    name: str | None = None
+    """A model reference; by default the model's own tokenizer."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments for AutoTokenizer.from_pretrained."""
+    chat_template: str | None = None
+    """Jinja text (or the path of a .jinja file) that replaces the tokenizer's template; it runs sandboxed."""
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+RowFormat = Literal["auto", "chat", "prompt_response", "alpaca", "sharegpt", "text"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningDatasetConfig:
+    """Rows to train or evaluate on, and how they become tokens."""
+
+    path: str | list[str] | None = None
+    """JSONL, Parquet or CSV files (a glob, a folder or a list works), local or s3://; or hf:DATASET; or
+    gallery:NAME."""
+    hf_name: str | None = None
+    """llm-foundry's name of a Hugging Face data set; the same as path: hf:NAME."""
+    hf_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments for datasets.load_dataset."""
+    split: str = "train"
+    """Which split of a Hugging Face data set."""
+    format: RowFormat = "auto"
+    """chat: {messages: [{role, content}]}; prompt_response: {prompt, response}; alpaca: {instruction, input,
+    output}; sharegpt: {conversations: [{from, value}]}; text: {text}. auto looks at the first rows."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """What the format expects -> what your file calls it, e.g. {prompt: q, response: a}."""
+    system_prompt: str | None = None
+    """Put before every conversation that has no system message."""
+    max_rows: PositiveInt | None = None
+    """Take at most this many rows (the first ones after the split)."""
+    max_seq_len: PositiveInt | None = None
+    """Longest row in tokens; by default the job's max_seq_len."""
+    target_responses: Literal["all", "last"] = "all"
+    """Which of the assistant's turns are trained: all of them or the last one."""
+    target_prompts: Literal["none", "all"] = "none"
+    """none: loss only on what the assistant says; all: on the prompts as well."""
+    truncation: Literal["cut", "drop"] = "cut"
+    """What happens to a row longer than max_seq_len."""
+    shuffle: bool = True
+    """New order each epoch, a pure function of the seed and the epoch."""
+    shuffle_seed: int | None = None
+    """Seed of that order; by default the job's seed."""
+    packing_ratio: Literal["auto"] | PositiveFloat | None = None
+    """auto: fill rows of max_seq_len with several examples (best fit, attention stays within each example). A
+    number, as in llm-foundry, turns packing on as well: best fit needs no ratio."""
+    decoder_only_format: Literal[True] = True
+    """Kept for llm-foundry's files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningLoaderConfig:
+    """Rows turned into batches."""
+
+    name: Literal["finetuning"] = "finetuning"
+    """Which kind of loader."""
+    dataset: FinetuningDatasetConfig
+    """What is read."""
+    drop_last: bool = False
+    """Leave out the last batch of an epoch when it is not full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Hold back part of the training rows for evaluation; which ones depends on their content only, not on their
+    order.
+    """
+
+    validation: Share | PositiveInt = 0.1
+    """A share of the groups (0.1), or about how many rows (100)."""
+    group_by: str | list[str] | None = None
+    """Columns whose equal values stay on the same side; `near_duplicates` keeps rows of nearly the same words
+    together."""
+    seed: int = 17
+    """Another seed, another split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataChecksConfig:
+    """Thresholds on the data; one that is not met stops the job with exit code 3 before training. Shares lie between
+    0 and 1.
+    """
+
+    max_bad_rows: Share = 0.0
+    """Share of rows that cannot be read; the others are trained on, each bad one is named."""
+    max_duplicates: Share = 1.0
+    """Share of rows that are exact copies of another one."""
+    max_truncated: Share = 0.1
+    """Share of rows longer than max_seq_len."""
+    max_leaked: Share = 0.0
+    """Share of evaluation rows that also stand in the training rows."""
+    min_rows: PositiveInt = 1
+    """Rows that must be left for training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What holds for all rows of the job."""
+
+    split: SplitConfig | None = None
+    """Make the evaluation rows by splitting the training rows (leave eval_loader out)."""
+    checks: DataChecksConfig = field(default_factory=DataChecksConfig)
+    """Thresholds that stop the job."""
+
+
+# --- optimizer and schedule -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWConfig:
+    """AdamW (arXiv:1711.05101), fused."""
+
+    name: Literal["adamw"] = "adamw"
+    """Which optimizer."""
+    lr: PositiveFloat = 1e-5
+    """Peak learning rate."""
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """Decay of the two moments."""
+    eps: PositiveFloat = 1e-8
+    """Added to the denominator."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Multiplied by the learning rate at each step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoupledAdamWConfig:
+    """AdamW whose weight decay follows the schedule but not the peak learning rate, as in Composer."""
+
+    name: Literal["decoupled_adamw"] = "decoupled_adamw"
+    """Which optimizer."""
+    lr: PositiveFloat = 1e-5
+    """Peak learning rate."""
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """Decay of the two moments."""
+    eps: PositiveFloat = 1e-8
+    """Added to the denominator."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Share of a weight removed at each step at the peak learning rate; not multiplied by it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoupledLionWConfig:
+    """Lion (arXiv:2302.06675) with decoupled weight decay: one moment instead of two."""
+
+    name: Literal["decoupled_lionw"] = "decoupled_lionw"
+    """Which optimizer."""
+    lr: PositiveFloat = 1e-6
+    """Peak learning rate; about a tenth of AdamW's."""
+    betas: tuple[Share, Share] = (0.9, 0.99)
+    """Interpolation for the step and decay of the moment."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Share of a weight removed at each step at the peak learning rate."""
+
+
+OptimizerConfig = Annotated[AdamWConfig | DecoupledAdamWConfig | DecoupledLionWConfig, Discriminator("name")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineConfig:
+    """Linear warm-up, then half a cosine down to alpha_f."""
+
+    name: Literal["cosine_with_warmup"] = "cosine_with_warmup"
+    """Which schedule."""
+    t_warmup: DurationText = "0ba"
+    """Length of the warm-up."""
+    t_max: DurationText = "1dur"
+    """When the end value is reached."""
+    alpha_f: Share = 0.1
+    """End value, as a share of the peak learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearConfig:
+    """Linear warm-up, then a straight line down to alpha_f."""
+
+    name: Literal["linear_decay_with_warmup"] = "linear_decay_with_warmup"
+    """Which schedule."""
+    t_warmup: DurationText = "0ba"
+    """Length of the warm-up."""
+    t_max: DurationText = "1dur"
+    """When the end value is reached."""
+    alpha_f: Share = 0.0
+    """End value, as a share of the peak learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantConfig:
+    """Linear warm-up, then the peak learning rate to the end."""
+
+    name: Literal["constant_with_warmup"] = "constant_with_warmup"
+    """Which schedule."""
+    t_warmup: DurationText = "0ba"
+    """Length of the warm-up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WSDConfig:
+    """Warm-up, stable, decay (arXiv:2405.18392): the peak learning rate until a last stretch of linear decay."""
+
+    name: Literal["wsd"] = "wsd"
+    """Which schedule."""
+    t_warmup: DurationText = "0ba"
+    """Length of the warm-up."""
+    t_decay: DurationText = "0.1dur"
+    """Length of the decay at the end."""
+    alpha_f: Share = 0.0
+    """End value, as a share of the peak learning rate."""
+
+
+SchedulerConfig = Annotated[CosineConfig | LinearConfig | ConstantConfig | WSDConfig, Discriminator("name")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientClippingConfig:
+    """Limit on the gradient before each step."""
+
+    clipping_type: Literal["norm", "value"] = "norm"
+    """norm: scale the whole gradient; value: cut each entry."""
+    clipping_threshold: PositiveFloat = 1.0
+    """The limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmsConfig:
+    """Changes to the training step."""
+
+    gradient_clipping: GradientClippingConfig | None = field(default_factory=GradientClippingConfig)
+    """Clip gradients; null turns it off."""
+
+
+# --- callbacks and loggers --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStoppingConfig:
+    """Stop when the evaluation loss no longer falls."""
+
+    patience: PositiveInt = 3
+    """Evaluations without an improvement before the job stops."""
+    min_delta: NonNegativeFloat = 0.0
+    """What counts as an improvement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSpikeConfig:
+    """Act on a loss far above its recent course."""
+
+    window: PositiveInt = 50
+    """Batches that make the recent course."""
+    threshold: PositiveFloat = 4.0
+    """How many times the median of the window."""
+    action: Literal["warn", "stop"] = "warn"
+    """warn: log it; stop: save nothing, end with exit code 1 and name the last good checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaNGuardConfig:
+    """Act on a loss or gradient that is not finite; the optimizer step is never taken with it."""
+
+    max_skipped: NonNegativeInt = 3
+    """Steps in a row that may be skipped before the job stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookConfig:
+    """POST a small JSON (run, status, last metrics) when the job ends or crashes."""
+
+    url: str
+    """Where to: env:NAME, file:PATH, or a plain URL that holds no secret."""
+    timeout_s: PositiveFloat = 10.0
+    """Deadline of the request; a webhook that fails is a warning, never an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallbacksConfig:
+    """What watches the training; speed, memory and learning rate are always logged."""
+
+    early_stopping: EarlyStoppingConfig | None = None
+    """Stop when evaluation no longer improves."""
+    loss_spike: LossSpikeConfig | None = field(default_factory=LossSpikeConfig)
+    """Warn or stop on a sudden rise of the loss."""
+    nan_guard: NaNGuardConfig = field(default_factory=NaNGuardConfig)
+    """Skip or stop on values that are not finite."""
+    webhook: WebhookConfig | None = None
+    """Tell a URL when the job ends."""
+    plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Callbacks of installed plugins (`genai plugins ls`) with their settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorboardConfig:
+    """Scalars for TensorBoard (extra `tensorboard`)."""
+
+    log_dir: str | None = None
+    """Folder; by default tensorboard/ in the run directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLflowConfig:
+    """Scalars and parameters for MLflow (extra `mlflow`), sent in batches."""
+
+    tracking_uri: str | None = None
+    """Server or folder; by default what MLFLOW_TRACKING_URI says, else a local SQLite file in the runs directory."""
+    experiment_name: str = "genai"
+    """Experiment that the run belongs to."""
+    flush_every_s: PositiveFloat = 5.0
+    """Seconds between two batches of metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbConfig:
+    """Scalars for Weights & Biases (extra `wandb`)."""
+
+    project: str = "genai"
+    """Project that the run belongs to."""
+    entity: str | None = None
+    """Team or user."""
+    mode: Literal["online", "offline"] = "offline"
+    """offline writes to the run directory only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggersConfig:
+    """Where metrics go beside metrics.jsonl, which is always written."""
+
+    tensorboard: TensorboardConfig | None = None
+    """TensorBoard event files."""
+    mlflow: MLflowConfig | None = None
+    """An MLflow server."""
+    wandb: WandbConfig | None = None
+    """Weights & Biases."""
+
+
+# --- proofs, comparison, export ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsProofConfig:
+    """Render what is trained, and stop when it cannot be meant."""
+
+    num_examples: PositiveInt = 3
+    """Examples shown in the terminal and in the report."""
+    max_cut_answers: Share = 0.1
+    """Share of rows whose answer is cut off before its end-of-turn token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofsConfig:
+    """Checks on the real model and data before step 1, at most a minute together; null (labels) or false turns one off."""
+
+    labels: LabelsProofConfig | None = field(default_factory=LabelsProofConfig)
+    """Trained tokens are what was meant."""
+    packing: bool = True
+    """Packed rows give the same logits as separate ones."""
+    accumulation: bool = True
+    """The microbatch size does not change the gradient."""
+    export: bool = True
+    """The model can be saved, read back and exported, and the disk holds the checkpoints to come."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Compare the tuned model with the base model on evaluation rows when training is done."""
+
+    num_samples: NonNegativeInt = 3
+    """Evaluation prompts answered by both, side by side."""
+    num_shots: NonNegativeInt = 3
+    """The base model's loss is also measured with this many training rows in its prompt; 0 leaves that out."""
+    max_new_tokens: PositiveInt = 96
+    """Length of an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What is written to the run's model/ folder at the end."""
+
+    formats: list[Literal["hf", "gguf"]] = field(default_factory=lambda: ["hf"])
+    """hf, always written: a folder that plain transformers loads (an adapter is merged into it and kept beside it).
+    gguf: also one file
+    for llama.cpp and Ollama."""
+
+
+# --- the job ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """`genai finetune`: go on training a pretrained causal language model on rows of your own."""
+
+    variables: dict[str, Any] = field(default_factory=dict)
+    """Values to refer to elsewhere as ${variables.NAME}."""
+    run_name: str | None = None
+    """Name of the run directory; by default the file's stem and a hash of the config."""
+    runs_dir: str = "runs"
+    """Where run directories lie."""
+    seed: NonNegativeInt = 17
+    """Seed of everything random."""
+    max_seq_len: PositiveInt = 1024
+    """Longest sequence in tokens."""
+    model: HFCausalLMConfig
+    """What is trained."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    """Where the tokenizer comes from."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Split and checks."""
+    train_loader: FinetuningLoaderConfig
+    """Rows to train on."""
+    eval_loader: FinetuningLoaderConfig | None = None
+    """Rows to evaluate on; or use data.split."""
+    optimizer: OptimizerConfig = field(default_factory=AdamWConfig)
+    """How weights are moved."""
+    scheduler: SchedulerConfig = field(default_factory=CosineConfig)
+    """Course of the learning rate."""
+    algorithms: AlgorithmsConfig = field(default_factory=AlgorithmsConfig)
+    """Changes to the training step."""
+    max_duration: PositiveDurationText = "1ep"
+    """How long to train."""
+    global_train_batch_size: PositiveInt = 8
+    """Rows an optimizer step, over all devices; with packing a row is a filled row of max_seq_len."""
+    device_train_microbatch_size: Literal["auto"] | PositiveInt = "auto"
+    """Rows a forward pass; auto takes what fits into memory. The gradient does not depend on it."""
+    device_eval_batch_size: Literal["auto"] | PositiveInt = "auto"
+    """Rows a forward pass in evaluation."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU when there is one."""
+    num_threads: PositiveInt | None = None
+    """CPU threads; by default as many as the cgroup allows. Part of what makes a run exactly repeatable."""
+    precision: Literal["amp_bf16", "fp32"] = "amp_bf16"
+    """amp_bf16: bfloat16 arithmetic over float32 weights (a frozen base is held in bfloat16); fp32: float32
+    throughout."""
+    deterministic_mode: bool = False
+    """Only deterministic kernels; needed for bit-equal repeats with compile or on a GPU."""
+    compile: bool = False
+    """torch.compile each decoder block; needs a C++ compiler, otherwise the job says so and goes on eagerly."""
+    activation_checkpointing: bool = False
+    """Keep only the inputs of each decoder block and compute the rest again: less memory, about a third more time."""
+    eval_interval: PositiveDurationText = "1ep"
+    """How often to evaluate; it is always done at the end."""
+    eval_first: bool = True
+    """Evaluate before the first step, so that there is a 'before'."""
+    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    """What watches the training."""
+    loggers: LoggersConfig = field(default_factory=LoggersConfig)
+    """Where metrics go."""
+    save_folder: str | None = None
+    """Where checkpoints go, local or s3://; by default checkpoints/ in the run directory."""
+    save_interval: PositiveDurationText = "1ep"
+    """How often to save a checkpoint; one is always saved at the end and on SIGTERM or Ctrl-C."""
+    save_num_checkpoints_to_keep: PositiveInt = 2
+    """The newest ones are kept, and the one with the best evaluation loss."""
+    autoresume: bool = True
+    """The same command again goes on where the run stopped."""
+    resume: Literal["exact", "best_effort"] = "best_effort"
+    """exact: refuse to go on when the continuation could not be bit-equal; best_effort: go on and say what differs."""
+    load_path: str | None = None
+    """Warm start: take the weights (not the optimizer, not the position in the data) of a checkpoint or run."""
+    proofs: ProofsConfig = field(default_factory=ProofsConfig)
+    """Checks before step 1."""
+    compare: CompareConfig = field(default_factory=CompareConfig)
+    """Base and tuned side by side at the end."""
+    export: ExportConfig = field(default_factory=ExportConfig)
+    """What is written at the end."""

@@ -1,0 +1,61 @@
+"""The jobs by name, and what is known of each job file beside its config class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from genai.config import foundry
+from genai.config.annotations import hints
+from genai.config.checks_finetune import check_finetune
+from genai.config.findings import Finding
+from genai.config.finetune import FinetuneConfig
+from genai.config.tree import Node
+from genai.errors import Problem, UsageError
+from genai.registry import suggest
+
+SCHEMAS: dict[str, type] = {"finetune": FinetuneConfig}
+"""Name of a job -> its config class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What the loader does for one config class beside checking each field."""
+
+    check: Callable[[Any], list[Finding]]
+    """Finds what contradicts itself in a config whose fields are right."""
+    set_aside: Callable[[Node], tuple[Node, list[Problem], list[Problem]]]
+    """Takes out keys of other products: (the rest, refused ones, ones passed over)."""
+
+
+HOOKS: dict[type, Hooks] = {FinetuneConfig: Hooks(check=check_finetune, set_aside=foundry.set_aside)}
+
+
+def job_of(schema: type) -> str | None:
+    """The name of the job with that config class."""
+    return next((job for job, each in SCHEMAS.items() if each is schema), None)
+
+
+def schema_of(job: str) -> type:
+    """The config class of a job.
+
+    Raises:
+        UsageError: there is no such job.
+    """
+    if job in SCHEMAS:
+        return SCHEMAS[job]
+    near = suggest(job, SCHEMAS)
+    raise UsageError(f"unknown job '{job}'", fix=f"did you mean '{near}'?" if near else f"jobs: {', '.join(SCHEMAS)}")
+
+
+def guess_job(path: Path, keys: Iterable[str]) -> str:
+    """Which job a file is for: by a folder `configs/<job>/` above it, else by the keys of its first level."""
+    folders = path.resolve().parent.parts
+    for above, folder in pairwise(folders):
+        if above == "configs" and folder in SCHEMAS:
+            return folder
+    written = set(keys)
+    return max(SCHEMAS, key=lambda job: len(written & set(hints(SCHEMAS[job]))))

@@ -1,0 +1,115 @@
+"""What a training report is made from: plain data that a job fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossRow:
+    """A held-out loss of the before/after table, in nats a trained token."""
+
+    name: str
+    """What was measured, e.g. "base", "base with 3 examples in its prompt", "tuned"."""
+    loss: float
+    """Mean negative log-likelihood of the trained tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerPair:
+    """One evaluation prompt, answered before and after."""
+
+    prompt: str
+    """What was asked."""
+    expected: str
+    """What the data answers."""
+    base: str
+    """What the model answered before training."""
+    tuned: str
+    """What it answers now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Histogram of row lengths in tokens."""
+
+    edges: Sequence[float]
+    """Limits of the bins, one more than there are bins."""
+    counts: Sequence[int]
+    """Rows in each bin."""
+    max_seq_len: int | None = None
+    """Where rows are cut off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSample:
+    """A training example as the model sees it."""
+
+    title: str
+    """Where it comes from, e.g. `data/train.jsonl:12`."""
+    tokens: Sequence[tuple[str, bool]]
+    """(text, whether the loss is taken on it), in the order of the sequence; a text may be that of several tokens."""
+    num_tokens: int | None = None
+    """Length of the example."""
+    num_trained_tokens: int | None = None
+    """Tokens the loss is taken on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofOutcome:
+    """A check made before the first step."""
+
+    name: str
+    """What was proven."""
+    status: Literal["passed", "failed", "skipped"]
+    """How it ended."""
+    detail: str = ""
+    """The figures, or why it was skipped."""
+    time_s: float | None = None
+    """Seconds it took; None where the outcome was already known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport:
+    """Everything that `genai.report.training.render_training_report` shows; what is empty is left out."""
+
+    run_name: str
+    """Name of the run."""
+    job: str = "finetune"
+    """The verb."""
+    status: str = "done"
+    """How the run ended."""
+    message: str = ""
+    """Why, where it did not end well."""
+    model: str = ""
+    """The model's reference."""
+    data: str = ""
+    """What it was trained on."""
+    started_at: str = ""
+    """ISO 8601."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """The figures on top, by name: steps, tokens, speed, time, memory, repeatability."""
+    losses: Sequence[LossRow] = ()
+    """Before/after table; the first row is what the others are compared with, the last one is the tuned model."""
+    metrics: Sequence[Mapping[str, float]] = ()
+    """The records of metrics.jsonl."""
+    answers: Sequence[AnswerPair] = ()
+    """Side by side."""
+    data_facts: Mapping[str, str] = field(default_factory=dict)
+    """Figures on the data, by name: rows, duplicates, truncation, share of trained tokens."""
+    lengths: Lengths | None = None
+    """How long the rows are."""
+    labels: Sequence[LabelSample] = ()
+    """What is trained, token by token."""
+    proofs: Sequence[ProofOutcome] = ()
+    """Checks before the first step."""
+    warnings: Sequence[str] = ()
+    """What the user should know."""
+    config: str = ""
+    """The unresolved config, YAML."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """Fingerprints of all inputs."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """What the job ran on."""

@@ -1,0 +1,296 @@
+"""The report of a training run: did it get better, how did it go, what was it trained on, and can it be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from genai.report.contents import AnswerPair, LabelSample, LossRow, ProofOutcome, TrainingReport
+from genai.report.html import Child, Html, element, join, page
+from genai.report.numbers import change, compact, duration
+from genai.report.plots import Line, Point, bar, histogram, line_chart, moving_mean
+
+_STATUS_WORDS = {"done": "good", "passed": "good", "failed": "bad", "died": "bad"}
+_SMOOTH_SHARE = 40
+"""The smoothed loss is a mean over a fortieth of the run."""
+
+
+def render_training_report(report: TrainingReport) -> str:
+    """One HTML page that needs nothing but itself; all text in it is escaped."""
+    sections = {
+        "Result": _result(report),
+        "Curves": _curves(report.metrics),
+        "Answers": join([_answer(number, pair) for number, pair in enumerate(report.answers, start=1)]),
+        "Data": _data(report),
+        "Labels": _labels(report.labels),
+        "Proofs": _proofs(report.proofs),
+        "Origin": _origin(report),
+    }
+    shown = {title: content for title, content in sections.items() if content}
+    contents = element("nav", *(element("a", title, href=f"#{title.lower()}") for title in shown))
+    return page(
+        f"{report.run_name} · genai {report.job}",
+        element("header", *_head(report), contents),
+        element("main", _warnings(report.warnings), *(_section(title, content) for title, content in shown.items())),
+    )
+
+
+def _section(title: str, content: Html) -> Html:
+    return element("section", element("h2", title), content, id=title.lower())
+
+
+def _head(report: TrainingReport) -> list[Child]:
+    about = [report.model, report.data, report.started_at.replace("T", " ").replace("+00:00", " UTC")]
+    return [
+        element("p", f"genai {report.job}", class_="eyebrow"),
+        element("h1", report.run_name, " ", _pill(report.status)),
+        element("p", *_between([element("span", text) for text in about if text], " · "), class_="about"),
+        element("p", report.message, class_="message") if report.message else None,
+        _headline(report.losses),
+        _fact_list(report.facts, "tiles") if report.facts else None,
+    ]
+
+
+def _headline(losses: Sequence[LossRow]) -> Html | None:
+    if len(losses) < 2:
+        return None
+    before, after = losses[0].loss, losses[-1].loss
+    better = after < before
+    words = f"Held-out loss {'fell' if better else 'did not fall'}:"
+    step = element("b", f"{before:.3f} → {after:.3f}")
+    return element(
+        "p",
+        words,
+        " ",
+        step,
+        " ",
+        element("span", change(before, after), class_=f"pill {_tone(better)}"),
+        class_="headline",
+    )
+
+
+def _result(report: TrainingReport) -> Html | None:
+    if not report.losses:
+        return None
+    first = report.losses[0].loss
+    longest = max((row.loss for row in report.losses if math.isfinite(row.loss)), default=1.0)
+    rows = [
+        element(
+            "tr",
+            element("th", row.name, scope="row"),
+            element("td", bar(row.loss / longest if math.isfinite(row.loss) else 0, 1 + (row is report.losses[-1]))),
+            element("td", f"{row.loss:.3f}", class_="number"),
+            element("td", compact(math.exp(min(row.loss, 700))), class_="number"),
+            element("td", "" if row is report.losses[0] else change(first, row.loss), class_="number"),
+        )
+        for row in report.losses
+    ]
+    note = "Mean over the trained tokens of the evaluation rows, in nats a token; lower is better."
+    return join([_table(["", "", "loss", "perplexity", "change"], rows, "losses"), element("p", note, class_="note")])
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def _curves(metrics: Sequence[Mapping[str, float]]) -> Html | None:
+    charts = [
+        _loss_chart(metrics),
+        _chart(metrics, "Learning rate", {"lr": "learning rate"}, y_label="lr"),
+        _chart(metrics, "Throughput", {"throughput/tokens_per_sec": "tokens"}, y_label="tokens a second"),
+        _chart(
+            metrics,
+            "Memory",
+            {
+                "memory/rss_bytes": "process",
+                "memory/peak_rss_bytes": "process, peak",
+                "memory/device_peak_bytes": "GPU, peak",
+            },
+            y_label="GiB",
+            unit=1 << 30,
+        ),
+        _chart(metrics, "Gradient norm", {"grad_norm": "before clipping"}, y_label="L2 norm"),
+    ]
+    found = [chart for chart in charts if chart is not None]
+    return element("div", *found, class_="charts") if found else None
+
+
+def _loss_chart(metrics: Sequence[Mapping[str, float]]) -> Html | None:
+    train, evaluation = _points(metrics, "loss/train"), _points(metrics, "loss/eval")
+    window = max(1, len(train) // _SMOOTH_SHARE)
+    name = f"training, mean of {window} steps" if window > 1 else "training"
+    lines = [
+        Line(name="training, each step", points=train, colour=1, style="faint"),
+        Line(name=name, points=moving_mean(train, window), colour=1),
+        Line(name="evaluation", points=evaluation, colour=2, style="marked"),
+    ]
+    return line_chart("Loss", lines, x_label="step", y_label="nats a trained token", text=lambda value: f"{value:.4g}")
+
+
+def _chart(
+    metrics: Sequence[Mapping[str, float]],
+    title: str,
+    names: Mapping[str, str],
+    *,
+    y_label: str,
+    unit: float = 1,
+) -> Html | None:
+    lines = [
+        Line(name=name, points=[(x, y / unit) for x, y in _points(metrics, key)], colour=colour)
+        for colour, (key, name) in enumerate(names.items(), start=1)
+    ]
+    return line_chart(title, lines, x_label="step", y_label=y_label, from_zero=True)
+
+
+def _points(metrics: Iterable[Mapping[str, float]], name: str) -> list[Point]:
+    """(step, value) by rising step; a step that was told twice counts as told last."""
+    return sorted({record["step"]: record[name] for record in metrics if name in record}.items())
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _answer(number: int, pair: AnswerPair) -> Html:
+    def column(title: str, text: str, kind: str) -> Html:
+        return element("div", element("h4", title), element("p", text or "(nothing)", class_="text"), class_=kind)
+
+    columns = [
+        column("before", pair.base, "base"),
+        column("after", pair.tuned, "tuned"),
+        column("expected", pair.expected, "expected"),
+    ]
+    return element(
+        "article",
+        element("h3", f"{number}. ", element("span", pair.prompt, class_="text")),
+        element("div", *columns, class_="columns"),
+        class_="card",
+    )
+
+
+def _data(report: TrainingReport) -> Html | None:
+    lengths = report.lengths
+    chart = lengths and histogram(
+        "Row lengths",
+        lengths.edges,
+        lengths.counts,
+        x_label="tokens",
+        y_label="rows",
+        mark=(lengths.max_seq_len, f"max_seq_len {lengths.max_seq_len}") if lengths.max_seq_len else None,
+    )
+    facts = _fact_list(report.data_facts, "facts") if report.data_facts else None
+    return element("div", facts, chart or None, class_="charts") if facts or chart else None
+
+
+def _labels(samples: Sequence[LabelSample]) -> Html | None:
+    if not samples:
+        return None
+    note = element(
+        "p",
+        "The loss is taken on ",
+        element("mark", "marked text"),
+        " only; the rest is read, not learned.",
+        class_="note",
+    )
+    return join([note, *(_label_sample(sample) for sample in samples)])
+
+
+def _label_sample(sample: LabelSample) -> Html:
+    counted = sample.num_tokens is not None and sample.num_trained_tokens is not None
+    caption = f"{sample.num_trained_tokens} of {sample.num_tokens} tokens are trained" if counted else None
+    # Neighbours are joined first: an escape sequence may be spread over several tokens.
+    stretches = [
+        ("".join(text for text, _ in group), trained) for trained, group in groupby(sample.tokens, itemgetter(1))
+    ]
+    pieces = [element("mark", text) if trained else text for text, trained in stretches]
+    return element(
+        "article",
+        element("h3", element("code", sample.title), " ", caption and element("small", caption)),
+        element("pre", *pieces, class_="tokens"),
+        class_="card",
+    )
+
+
+# --- trust and origin -------------------------------------------------------------------------------------------------
+
+
+def _proofs(proofs: Sequence[ProofOutcome]) -> Html | None:
+    if not proofs:
+        return None
+    rows = [
+        element(
+            "tr",
+            element("th", proof.name, scope="row"),
+            element("td", _pill(proof.status)),
+            element("td", proof.detail),
+            element("td", "" if proof.time_s is None else duration(proof.time_s), class_="number"),
+        )
+        for proof in proofs
+    ]
+    return _table(["proof", "", "", "time"], rows, "proofs")
+
+
+def _origin(report: TrainingReport) -> Html | None:
+    parts = [
+        _folded("Config, as written", element("pre", report.config)) if report.config else None,
+        _folded("Inputs and their fingerprints", _tree(report.inputs)) if report.inputs else None,
+        _folded("Environment", _tree(report.environment)) if report.environment else None,
+    ]
+    return join(parts) or None
+
+
+def _folded(title: str, content: Html) -> Html:
+    return element("details", element("summary", title), content)
+
+
+def _tree(values: Mapping[str, Any]) -> Html:
+    pairs: list[Html] = []
+    for key, value in values.items():
+        pairs += [element("dt", str(key)), element("dd", _leaf(value))]
+    return element("dl", *pairs, class_="tree")
+
+
+def _leaf(value: Any) -> Html:
+    if isinstance(value, Mapping) and value:
+        return _tree(value)
+    if isinstance(value, list | tuple) and value:
+        return element("span", *_between([_leaf(item) for item in value], ", "))
+    if value is None or value in ((), [], {}):
+        return element("span", "none", class_="note")
+    return element("code", str(value))
+
+
+def _warnings(warnings: Sequence[str]) -> Html | None:
+    if not warnings:
+        return None
+    return element("ul", *(element("li", warning) for warning in warnings), class_="warnings", aria_label="warnings")
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def _fact_list(facts: Mapping[str, str], class_: str) -> Html:
+    return element(
+        "dl",
+        *(element("div", element("dt", name), element("dd", value)) for name, value in facts.items()),
+        class_=class_,
+    )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Html], class_: str) -> Html:
+    head = element("tr", *(element("th", name, scope="col") for name in columns))
+    table = element("table", element("thead", head), element("tbody", *rows), class_=class_)
+    return element("div", table, class_="scroll")
+
+
+def _pill(status: str) -> Html:
+    return element("span", status, class_=f"pill {_STATUS_WORDS.get(status, 'neutral')}")
+
+
+def _tone(better: bool) -> str:
+    return "good" if better else "bad"
+
+
+def _between(children: Sequence[Html], separator: str) -> Sequence[Child]:
+    return [piece for child in children for piece in (separator, child)][1:]

@@ -1,0 +1,259 @@
+"""A bucket of any S3-protocol server as an object store; the only door to boto3.
+
+Credentials, region, endpoint (`AWS_ENDPOINT_URL`), proxies (`HTTPS_PROXY`), certificates (`AWS_CA_BUNDLE`), profiles
+and retries come from where every AWS tool takes them. An endpoint that is not Amazon's is asked with path-style
+addresses unless `~/.aws/config` says otherwise.
+
+What travels carries the checksum that botocore chooses: CRC32 of every request and part; for servers that refuse it,
+set `AWS_REQUEST_CHECKSUM_CALCULATION=when_required`. What is stored carries its SHA-256, which `download` compares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from genai.errors import DataError, GenaiError, MissingExtraError
+from genai.log import get_logger
+from genai.storage import atomic
+from genai.storage.base import CHUNK_BYTES, ObjectInfo, check_key
+from genai.storage.checksums import sha256_of
+from genai.storage.parallel import THREADS
+from genai.storage.s3_errors import about_credentials, explain, is_absent, is_transient, is_unreachable
+
+T = TypeVar("T")
+
+PATIENCE_S = 60.0
+"""How long a server that is there is waited for while it does not answer."""
+PART_BYTES = 16 << 20
+_SHA256 = "sha256"
+_MAX_SUGGESTED = 1000
+_log = get_logger(__name__)
+
+
+def open_s3(url: str) -> S3Store:
+    """The store of `s3://bucket` or `s3://bucket/prefix`; no request is made yet.
+
+    Raises:
+        DataError: no bucket is named.
+        MissingExtraError: boto3 is not installed.
+        GenaiError: the AWS settings in the environment or in ~/.aws are wrong or incomplete.
+    """
+    bucket, _, prefix = url.removeprefix("s3://").rstrip("/").partition("/")
+    if not bucket:
+        raise DataError(f"{url!r} names no bucket", fix="write s3://BUCKET/PATH")
+    return S3Store(bucket, check_key(prefix) if prefix else "", _client(url))
+
+
+def _client(url: str) -> Any:
+    try:
+        import boto3.session
+        import botocore.exceptions
+        import botocore.session
+        from botocore.config import Config
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("boto3", extra="s3", needed_for=url) from error
+    try:
+        profile = botocore.session.get_session()
+        session = boto3.session.Session(botocore_session=profile)
+        settings: dict[str, Any] = {
+            "retries": {"mode": os.environ.get("AWS_RETRY_MODE", "standard")},
+            "connect_timeout": 10,
+            "max_pool_connections": THREADS * THREADS,
+        }
+        client = session.client("s3", config=Config(**settings))
+        styled = "addressing_style" in (profile.get_scoped_config().get("s3") or {})
+        if "amazonaws.com" not in client.meta.endpoint_url and not styled:
+            client = session.client("s3", config=Config(s3={"addressing_style": "path"}, **settings))
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        refused = about_credentials(error, url)
+        raise refused or GenaiError(f"the AWS settings cannot be used: {error}", where=url) from error
+    return client
+
+
+class S3Store:
+    """Objects are those of `bucket` whose key begins with `prefix/`."""
+
+    def __init__(self, bucket: str, prefix: str, client: Any) -> None:
+        self._bucket = bucket
+        self._root = f"{prefix}/" if prefix else ""
+        self._client = client
+        self._answered = False
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self._bucket}/{self._root}".rstrip("/")
+
+    def endpoint(self) -> str:
+        """The server's URL, for messages."""
+        return str(self._client.meta.endpoint_url)
+
+    def bucket_names(self) -> list[str]:
+        """What buckets there are, as far as we may know; for suggestions."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return [bucket["Name"] for bucket in self._client.list_buckets()["Buckets"]]
+        except (BotoCoreError, ClientError):
+            return []
+
+    def nearby_keys(self, key: str) -> list[str]:
+        """Some keys of the same folder; for suggestions."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return [info.key for info in self._pages(key.rpartition("/")[0], _MAX_SUGGESTED)]
+        except (BotoCoreError, ClientError):
+            return []
+
+    def local_path(self, key: str) -> None:
+        return None
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        return self._read(key, start, end, {})
+
+    def chunks(self, key: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+        info = self._existing(key)
+        same_version = {"IfMatch": info.etag} if info.etag else {}
+        for start in range(0, info.size_bytes, chunk_bytes):
+            yield self._read(key, start, start + chunk_bytes, same_version)
+
+    def write(self, key: str, data: bytes) -> None:
+        metadata = {_SHA256: hashlib.sha256(data).hexdigest()}
+        self._call(key, lambda: self._client.put_object(**self._at(key), Body=data, Metadata=metadata))
+
+    def upload(self, key: str, path: Path, *, sha256: str | None = None) -> None:
+        extra = {"Metadata": {_SHA256: sha256 or sha256_of(path)}}
+        with open(path, "rb") as stream:
+
+            def send() -> None:
+                stream.seek(0)
+                self._client.upload_fileobj(stream, **self._at(key), ExtraArgs=extra, Config=_transfer())
+
+            self._call(key, send)
+
+    def download(self, key: str, path: Path) -> None:
+        info = self._existing(key)
+        with atomic.atomic_file(path, size_bytes=info.size_bytes) as stream:
+            self._call(key, lambda: self._receive(key, stream))
+            stream.flush()
+            if stream.tell() != info.size_bytes or (info.sha256 and sha256_of(Path(stream.name)) != info.sha256):
+                raise DataError(f"{self.url}/{key} changed or was damaged on its way: its SHA-256 or size is another")
+
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        return self._call(None, lambda: list(self._pages(prefix)))
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        return self._call(key, lambda: self._head(key))
+
+    def delete(self, key: str) -> None:
+        self._call(key, lambda: self._client.delete_object(**self._at(key)))
+
+    def copy(self, source_key: str, target_key: str) -> None:
+        source, target = self._at(source_key), self._at(target_key)
+        sha256 = self._existing(source_key).sha256
+        # a copy in parts does not bring the metadata along by itself
+        extra = {"Metadata": {_SHA256: sha256}, "MetadataDirective": "REPLACE"} if sha256 else {}
+        self._call(source_key, lambda: self._client.copy(source, **target, ExtraArgs=extra, Config=_transfer()))
+
+    def sweep(self, prefix: str = "") -> int:
+        def abort_all() -> int:
+            pages = self._client.get_paginator("list_multipart_uploads")
+            found = pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix).search("Uploads[]")
+            uploads = [(upload["Key"], upload["UploadId"]) for upload in found if upload]
+            for key, upload_id in uploads:
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+            return len(uploads)
+
+        return self._call(None, abort_all)
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._root + check_key(key)}
+
+    def _read(self, key: str, start: int, end: int | None, conditions: dict[str, str]) -> bytes:
+        if end is not None and end <= start:
+            return b""
+        whole = start == 0 and end is None
+        asked = {} if whole else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+
+        def get() -> bytes:
+            try:
+                return bytes(self._client.get_object(**self._at(key), **asked, **conditions)["Body"].read())
+            except self._client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] in ("InvalidRange", "416"):
+                    return b""
+                raise
+
+        return self._call(key, get)
+
+    def _receive(self, key: str, stream: IO[bytes]) -> None:
+        stream.seek(0)
+        stream.truncate()
+        self._client.download_fileobj(Fileobj=stream, **self._at(key), Config=_transfer())
+        stream.seek(0, os.SEEK_END)
+
+    def _head(self, key: str) -> ObjectInfo | None:
+        try:
+            found = self._client.head_object(**self._at(key))
+        except self._client.exceptions.ClientError as error:
+            if is_absent(error):
+                return None
+            raise
+        return _info(key, found, found["ContentLength"], found.get("Metadata", {}).get(_SHA256))
+
+    def _existing(self, key: str) -> ObjectInfo:
+        """Like `stat`, but an absent object raises; a read of nothing tells a missing bucket from a missing key."""
+        info = self.stat(key)
+        if info is None:
+            self.read(key, 0, 1)
+            raise DataError(f"{self.url}/{key} vanished or appeared while it was looked at", fix="try again")
+        return info
+
+    def _pages(self, prefix: str, limit: int | None = None) -> Iterator[ObjectInfo]:
+        pages = self._client.get_paginator("list_objects_v2")
+        asked = pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix, PaginationConfig={"MaxItems": limit})
+        for found in asked.search("Contents[]"):
+            if found and not found["Key"].endswith("/"):  # consoles make empty objects in place of folders
+                yield _info(found["Key"].removeprefix(self._root), found, found["Size"], None)
+
+    def _call(self, key: str | None, operation: Callable[[], T]) -> T:
+        """Carry out `operation`; botocore retries first, then we do, unless nobody has ever listened there."""
+        from botocore.exceptions import BotoCoreError, ClientError
+        from s3transfer.exceptions import (  # type: ignore[import-untyped]
+            RetriesExceededError,
+            S3CopyFailedError,
+            S3DownloadFailedError,
+        )
+
+        failures = (BotoCoreError, ClientError, RetriesExceededError, S3CopyFailedError, S3DownloadFailedError)
+        deadline, pause_s = time.monotonic() + PATIENCE_S, 1.0
+        while True:
+            try:
+                result = operation()
+            except failures as error:
+                cause = getattr(error, "last_exception", error)
+                hopeless = not is_transient(cause) or (is_unreachable(cause) and not self._answered)
+                if hopeless or time.monotonic() + pause_s > deadline:
+                    raise explain(cause, self, key) from error
+                _log.warning("%s does not answer (%s); trying again in %g s", self.url, cause, pause_s)
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, 15.0)
+            else:
+                self._answered = True
+                return result
+
+
+def _transfer() -> Any:
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=THREADS)
+
+
+def _info(key: str, found: dict[str, Any], size_bytes: int, sha256: str | None) -> ObjectInfo:
+    return ObjectInfo(
+        key=key, size_bytes=size_bytes, modified=found["LastModified"].timestamp(), etag=found["ETag"], sha256=sha256
+    )

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from genai.config import schemas
+from genai.config.finetune import FinetuneConfig
+from genai.config.schemas import HOOKS, SCHEMAS, guess_job, job_of, schema_of
+from genai.errors import UsageError
+
+
+def test_jobs_and_their_config_classes() -> None:
+    assert schema_of("finetune") is FinetuneConfig
+    assert job_of(FinetuneConfig) == "finetune"
+    assert job_of(dict) is None
+    assert set(HOOKS) <= set(SCHEMAS.values())
+
+
+def test_an_unknown_job_is_suggested() -> None:
+    with pytest.raises(UsageError) as near:
+        schema_of("finetun")
+    assert near.value.fix == "did you mean 'finetune'?"
+    with pytest.raises(UsageError) as far:
+        schema_of("xyz")
+    assert far.value.fix == "jobs: finetune"
+
+
+def test_the_folder_tells_the_job_and_else_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other:
+        """Any other job's config class."""
+
+    monkeypatch.setitem(SCHEMAS, "other", Other)
+    monkeypatch.setattr(
+        schemas, "hints", lambda schema: {"index": str} if schema is Other else {"model": str, "seed": int}
+    )
+    assert guess_job(Path("configs/other/deep/er/x.yaml"), ["model"]) == "other"
+    assert guess_job(Path("elsewhere/x.yaml"), ["index", "unknown"]) == "other"
+    assert guess_job(Path("elsewhere/x.yaml"), ["model"]) == "finetune"
+    assert guess_job(Path("configs/unknown/x.yaml"), []) == "finetune"
