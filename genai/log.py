@@ -57,13 +57,13 @@ class ProgressFactory(Protocol):
 
 
 class LineProgress:
-    """A progress 'bar' for logs: one line every `interval_s` seconds, and one at the end."""
+    """A progress 'bar' for logs: one line every `interval_s` seconds, and one at the end of what took as long."""
 
     def __init__(self, description: str, total: float | None, *, interval_s: float = 10.0) -> None:
         self._description = description
         self._total = total
         self._interval_s = interval_s
-        self._last = time.monotonic()
+        self._started = self._last = time.monotonic()
         self._text = ""
         self._closed = False
 
@@ -75,7 +75,7 @@ class LineProgress:
             self._write()
 
     def close(self) -> None:
-        if not self._closed and self._text:
+        if not self._closed and self._text and time.monotonic() - self._started >= self._interval_s:
             self._write()
         self._closed = True
 

@@ -1,9 +1,8 @@
 """The schema of `genai finetune`: what a job file may say, with its defaults.
 
-Names are those of llm-foundry wherever the thing is the same. Every class is a frozen keyword-only dataclass; the
-text under a
-field is its documentation (`genai config explain finetune.KEY`, the JSON schema and the docs are generated from it).
-Nothing here imports torch.
+Names are those of llm-foundry wherever the thing is the same. Every class is a frozen keyword-only dataclass; the text
+under a field is its documentation (`genai config explain finetune.KEY`, the JSON schema and the docs are generated from
+it). Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -449,7 +448,9 @@ class LabelsProofConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProofsConfig:
-    """Checks on the real model and data before step 1, at most a minute together; null (labels) or false turns one off."""
+    """Checks on the real model and data before step 1, at most a minute together; null (labels) or false turns one
+    off.
+    """
 
     labels: LabelsProofConfig | None = field(default_factory=LabelsProofConfig)
     """Trained tokens are what was meant."""
@@ -479,8 +480,7 @@ class ExportConfig:
 
     formats: list[Literal["hf", "gguf"]] = field(default_factory=lambda: ["hf"])
     """hf, always written: a folder that plain transformers loads (an adapter is merged into it and kept beside it).
-    gguf: also one file
-    for llama.cpp and Ollama."""
+    gguf: also one file for llama.cpp and Ollama."""
 
 
 # --- the job ----------------------------------------------------------------------------------------------------------

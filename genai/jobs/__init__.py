@@ -1,0 +1,1 @@
+"""One composition root per verb: the only place that wires rooms together."""

@@ -1,0 +1,196 @@
+"""What `genai finetune` reads before anything heavy is imported: the model's reference and the rows.
+
+Everything here is free of torch and transformers, so that a mistake in a job file or in the data is told in a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from genai.config.finetune import FinetuneConfig, FinetuningDatasetConfig
+from genai.config.loading import Loaded
+from genai.config.secrets import resolve
+from genai.data.checks import check_rows
+from genai.data.faults import DataConfigError
+from genai.data.prepare import first_rows, load_rows
+from genai.data.rows import RowSet
+from genai.data.split import split_rows
+from genai.data.summary import DataSummary, summarise_rows
+from genai.errors import ConfigError, GateError, Problem, UsageError
+from genai.jobs.problems import Problems, located
+from genai.log import get_logger
+from genai.models.chat_template import template_text
+from genai.models.loading import tokenizer_kwargs_problems
+from genai.models.references import exists_problem, resolve_adapter
+from genai.storage import is_remote, open_store
+from genai.storage.atomic import safe_name
+from genai.storage.manifest import list_folders
+from genai.tracking.loggers.base import LOGGERS
+
+_log = get_logger(__name__)
+_BAD_ROWS = "data.checks.max_bad_rows"
+_NUM_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Rows, read and split."""
+
+    train: RowSet
+    evaluation: RowSet | None
+    summary: DataSummary
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the content of all rows, in their order."""
+        rows = [*self.train.rows, *(self.evaluation.rows if self.evaluation else ())]
+        return hashlib.sha256("".join(row.key for row in rows).encode()).hexdigest()
+
+
+def read_inputs(loaded: Loaded[FinetuneConfig], *, allow_code: bool = False) -> Inputs:
+    """Check the references and read all rows.
+
+    Args:
+        loaded: the job file.
+        allow_code: whether the command line lets a model bring its own Python.
+
+    Raises:
+        ConfigError: something in the job file leads nowhere, or to rows that cannot be used; each fault has
+        file:line:column.
+        GateError: the rows miss a threshold of data.checks.
+    """
+    config = loaded.config
+    problems = Problems(loaded)
+    _check_model(loaded, problems, allow_code=allow_code)
+    _check_webhook(loaded, problems)
+    train = _read(config.train_loader.dataset, "train_loader", loaded, problems)
+    evaluation = None
+    if config.eval_loader is not None:
+        evaluation = _read(config.eval_loader.dataset, "eval_loader", loaded, problems)
+    problems.raise_all()
+    assert train is not None
+    _check_destinations(loaded, problems)
+    problems.raise_all()
+    if config.data.split is not None and len(train):
+        with problems.at("data.split"):
+            kept, held_back = split_rows(train.rows, config.data.split)
+            train, evaluation = replace(train, rows=kept), RowSet(rows=held_back)
+        if problems:
+            # Too few rows are left, maybe because of these.
+            bad = [Problem(message=row.reason, where=row.source) for row in train.bad[:_NUM_SHOWN]]
+            problems.extend("train_loader.dataset", bad)
+        problems.raise_all()
+    train = first_rows(train, config.train_loader.dataset.max_rows)
+    summary = summarise_rows(train, evaluation)
+    _check(loaded, summary, train, evaluation)
+    for line in summary.lines():
+        _log.info("%s", line)
+    return Inputs(train=train, evaluation=evaluation, summary=summary)
+
+
+def _check_model(loaded: Loaded[FinetuneConfig], problems: Problems, *, allow_code: bool) -> None:
+    config = loaded.config
+    references = {
+        "model.pretrained_model_name_or_path": config.model.pretrained_model_name_or_path,
+        "tokenizer.name": config.tokenizer.name,
+    }
+    for key, reference in references.items():
+        problem = exists_problem(reference, runs_dir=config.runs_dir) if reference is not None else None
+        if problem is not None:
+            problems.add(key, problem.message, problem.fix)
+    problems.extend("tokenizer.kwargs", tokenizer_kwargs_problems(config.tokenizer.kwargs))
+    if config.tokenizer.chat_template is not None:
+        with problems.at("tokenizer.chat_template"):
+            template_text(config.tokenizer.chat_template)
+    if config.model.adapter is not None:
+        with problems.at("model.adapter"):
+            resolve_adapter(config.model.adapter, runs_dir=config.runs_dir)
+    if config.load_path is not None:
+        with problems.at("load_path"):
+            warm_start_weights(config.load_path, config.runs_dir)
+    if config.model.trust_remote_code and not allow_code:
+        problems.add(
+            "model.trust_remote_code",
+            "this runs Python that comes with the model",
+            "read that code, then add --allow-code to the command line",
+        )
+
+
+def warm_start_weights(reference: str, runs_dir: str) -> Path:
+    """The weights.safetensors that `load_path` means.
+
+    Args:
+        reference: the folder of a checkpoint, runs:RUN/CHECKPOINT, or runs:RUN for its newest one.
+        runs_dir: where run directories lie.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not reference.startswith("runs:"):
+        return _weights_in(Path(reference).expanduser())
+    run, _, name = reference.removeprefix("runs:").partition("/")
+    folder = Path(runs_dir) / safe_name(run, kind="run name") / "checkpoints"
+    names = list_folders(open_store(str(folder))) if folder.is_dir() else []
+    if not names:
+        raise UsageError(f"there are no checkpoints in {folder}", fix="name the folder of a checkpoint")
+    if name and name not in names:
+        raise UsageError(f"the run '{run}' has no checkpoint '{name}'", fix=f"it has {', '.join(names)}")
+    return _weights_in(folder / (name or names[-1]))
+
+
+def _weights_in(folder: Path) -> Path:
+    weights = folder / "weights.safetensors"
+    if not weights.is_file():
+        raise UsageError(
+            f"{folder} is no checkpoint: there is no weights.safetensors in it",
+            fix="name a checkpoint's folder, or runs:RUN; a whole model goes into model.pretrained_model_name_or_path",
+        )
+    return weights
+
+
+def _check_webhook(loaded: Loaded[FinetuneConfig], problems: Problems) -> None:
+    webhook = loaded.config.callbacks.webhook
+    if webhook is not None:
+        with problems.at("callbacks.webhook.url"):
+            resolve(webhook.url)
+
+
+def _check_destinations(loaded: Loaded[FinetuneConfig], problems: Problems) -> None:
+    """Whether checkpoints and metrics can go where they shall: the packages are there, the bucket answers."""
+    config = loaded.config
+    for name, settings in asdict(config.loggers).items():
+        if settings is not None:
+            with problems.at(f"loggers.{name}"):
+                LOGGERS.get(name)(Path(config.runs_dir), **settings)
+    if config.save_folder is not None and is_remote(config.save_folder):
+        with problems.at("save_folder"):
+            open_store(config.save_folder).list()
+
+
+def _read(
+    dataset: FinetuningDatasetConfig, loader: str, loaded: Loaded[FinetuneConfig], problems: Problems
+) -> RowSet | None:
+    try:
+        rows = load_rows(dataset, loaded.config.data)
+    except DataConfigError as error:
+        key = f"{loader}.{error.key}" if error.key.startswith("dataset.") else error.key
+        problems.extend(key, error.problems)
+        return None
+    return rows if loader == "train_loader" else first_rows(rows, dataset.max_rows)
+
+
+def _check(loaded: Loaded[FinetuneConfig], summary: DataSummary, train: RowSet, evaluation: RowSet | None) -> None:
+    """Hold the rows against data.checks; bad rows that no threshold was set for are a mistake, not a missed
+    threshold.
+    """
+    try:
+        check_rows(summary, train, evaluation, loaded.config.data.checks)
+    except GateError as error:
+        about_bad_rows = (error.where or "").startswith(_BAD_ROWS)
+        if not about_bad_rows or loaded.origin(_BAD_ROWS) != "default":
+            raise
+        rows = [problem for problem in error.problems if not (problem.where or "").startswith("data.checks")]
+        raise ConfigError([located(loaded, "train_loader.dataset", problem) for problem in rows]) from error

@@ -1,0 +1,342 @@
+"""Builds what training needs from the job file: model, tokenizer, token streams, trainer. Imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from genai.config.durations import Duration
+from genai.config.finetune import FinetuneConfig, FinetuningDatasetConfig
+from genai.config.loading import Loaded
+from genai.config.secrets import resolve
+from genai.data.batches import Batch, BatchStream, eval_batches
+from genai.data.checks import check_tokens
+from genai.data.labels import LabelSettings
+from genai.data.rows import RowSet
+from genai.data.tokenized import TokenizedRows, tokenize
+from genai.errors import GenaiError, UsageError
+from genai.jobs.finetune_inputs import Inputs, warm_start_weights
+from genai.jobs.metric_sinks import MetricSinks
+from genai.jobs.problems import at
+from genai.log import get_logger
+from genai.models.adapters import add_adapter, check_target_modules, continue_adapter
+from genai.models.loading import build_meta, fit_embeddings, load_model, load_tokenizer
+from genai.models.references import ResolvedModel, resolve_adapter, resolve_model
+from genai.storage.atomic import cache_dir
+from genai.tracking.environment import collect_environment
+from genai.tracking.run import RunDirectory
+from genai.training.allocator import keep_freed_memory
+from genai.training.callbacks import FlopsModel, build_callbacks
+from genai.training.checkpoints import Checkpoints, load_parameters
+from genai.training.compiling import compile_blocks
+from genai.training.forward import CausalLMLoss
+from genai.training.optimizers import build_optimizer
+from genai.training.plan.microbatch import check_fits, choose_microbatch
+from genai.training.plan.steps import StepPlan, count_steps
+from genai.training.precision import prepare_model
+from genai.training.schedules import build_schedule
+from genai.training.throughput import flops_per_token, peak_flops
+from genai.training.trainer import Settings, Trainer
+
+_log = get_logger(__name__)
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """The heavy objects of a job, each built once."""
+
+    config: FinetuneConfig
+    device: torch.device
+    resolved: ResolvedModel
+    tokenizer: PreTrainedTokenizerBase
+    model: Any
+    """A PreTrainedModel, or a PeftModel around one."""
+    model_loss: CausalLMLoss
+    rows: Inputs
+    train_tokens: TokenizedRows
+    eval_tokens: TokenizedRows | None
+    meta: Any
+    """The plain model on the meta device: its shapes, for predictions."""
+    stream: BatchStream
+    steps: StepPlan
+    microbatch_size: int
+    eval_batch_size: int
+
+    @property
+    def pad_token_id(self) -> int:
+        """What fills the end of a row."""
+        return pad_token_id(self.tokenizer)
+
+    @property
+    def fingerprints(self) -> dict[str, Any]:
+        """What identifies the inputs: the model, the rows as tokens."""
+        return {
+            "model": {"reference": self.resolved.reference, "fingerprint": self.resolved.fingerprint},
+            "train": {"rows": len(self.train_tokens), "fingerprint": self.train_tokens.fingerprint},
+            "eval": None
+            if self.eval_tokens is None
+            else {"rows": len(self.eval_tokens), "fingerprint": self.eval_tokens.fingerprint},
+        }
+
+    def eval_batches(self) -> Iterator[Batch]:
+        """A fresh pass over the evaluation rows."""
+        assert self.eval_tokens is not None
+        return eval_batches(
+            self.eval_tokens,
+            max_seq_len=self.config.max_seq_len,
+            batch_size=self.eval_batch_size,
+            pad_token_id=self.pad_token_id,
+        )
+
+
+def choose_device(config: FinetuneConfig) -> torch.device:
+    """Where to train; sets the number of CPU threads and the determinism of kernels."""
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    if config.deterministic_mode != torch.are_deterministic_algorithms_enabled():
+        # The call imports the compiler, which costs more than a second.
+        torch.use_deterministic_algorithms(config.deterministic_mode)
+    if config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available()):
+        torch.backends.cuda.matmul.allow_tf32 = True
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def build_parts(loaded: Loaded[FinetuneConfig], inputs: Inputs) -> Parts:
+    """Fetch and load the model, tokenise the rows.
+
+    Raises:
+        ConfigError: the model does not fit the job file, with file:line:column.
+    """
+    config = loaded.config
+    device = choose_device(config)
+    torch.manual_seed(config.seed)
+    with at(loaded, "model.pretrained_model_name_or_path"):
+        resolved = resolve_model(
+            config.model.pretrained_model_name_or_path, runs_dir=config.runs_dir, revision=config.model.revision
+        )
+    meta = _check_on_meta(loaded, resolved)
+    with at(loaded, "tokenizer"):
+        tokenizer = load_tokenizer(config.model, config.tokenizer, resolved, runs_dir=config.runs_dir)
+    train_tokens = _tokenize(inputs.train, config.train_loader.dataset, config, tokenizer)
+    check_tokens(train_tokens, inputs.train, config.data.checks)
+    eval_tokens = None
+    if inputs.evaluation is not None:
+        dataset = config.eval_loader.dataset if config.eval_loader is not None else config.train_loader.dataset
+        eval_tokens = _tokenize(inputs.evaluation, dataset, config, tokenizer)
+    stream = build_stream(config, train_tokens, pad_token_id(tokenizer))
+    microbatch_size = _microbatch_size(config, meta, train_tokens, device)
+    model = _load(loaded, resolved, tokenizer, device)
+    return Parts(
+        config=config,
+        device=device,
+        resolved=resolved,
+        tokenizer=tokenizer,
+        model=model,
+        model_loss=CausalLMLoss(model, precision=config.precision, device=device),
+        rows=inputs,
+        train_tokens=train_tokens,
+        eval_tokens=eval_tokens,
+        meta=meta,
+        stream=stream,
+        steps=steps_of(config, stream, train_tokens),
+        microbatch_size=microbatch_size,
+        eval_batch_size=microbatch_size if config.device_eval_batch_size == "auto" else config.device_eval_batch_size,
+    )
+
+
+def _microbatch_size(config: FinetuneConfig, meta: torch.nn.Module, tokens: TokenizedRows, device: torch.device) -> int:
+    """What the job file says, or for `auto` what fits; a GPU refuses what cannot fit, on a CPU that is a warning."""
+    wanted = config.device_train_microbatch_size
+    if wanted == "auto":
+        packed = config.train_loader.dataset.packing_ratio is not None
+        mean_row_tokens = None if packed else tokens.num_tokens / len(tokens)
+        return choose_microbatch(meta, config, device=device, mean_row_tokens=mean_row_tokens)
+    try:
+        check_fits(meta, config, microbatch=wanted, device=device)
+    except GenaiError as error:
+        if device.type == "cuda":
+            raise
+        _log.warning("%s", error)
+    return wanted
+
+
+def build_stream(config: FinetuneConfig, tokens: TokenizedRows, pad: int) -> BatchStream:
+    """The endless stream of training batches."""
+    dataset = config.train_loader.dataset
+    return BatchStream(
+        tokens,
+        max_seq_len=dataset.max_seq_len or config.max_seq_len,
+        batch_size=config.global_train_batch_size,
+        packing=dataset.packing_ratio is not None,
+        shuffle=dataset.shuffle,
+        seed=config.seed if dataset.shuffle_seed is None else dataset.shuffle_seed,
+        drop_last=config.train_loader.drop_last,
+        pad_token_id=pad,
+    )
+
+
+def steps_of(config: FinetuneConfig, stream: BatchStream, tokens: TokenizedRows) -> StepPlan:
+    """The length of the run."""
+    return count_steps(stream, Duration.parse(config.max_duration), num_rows=len(tokens), num_tokens=tokens.num_tokens)
+
+
+def source_of(rows: RowSet, tokens: TokenizedRows, index: int) -> str:
+    """Where the row of a tokenised example stands, as `path:line`."""
+    return rows.rows[int(tokens.row_indices[index])].source
+
+
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The padding token; any will do, since padding is attended by nothing and carries no loss."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
+
+
+def _check_on_meta(loaded: Loaded[FinetuneConfig], resolved: ResolvedModel) -> torch.nn.Module:
+    """The model without weights: its config is read and the adapter's targets are looked up before anything is
+    loaded.
+    """
+    config = loaded.config
+    with at(loaded, "model"):
+        meta = build_meta(config.model, resolved)
+    if config.model.peft_config is not None:
+        with at(loaded, "model.peft_config.target_modules"):
+            check_target_modules(meta, config.model.peft_config)
+    return meta
+
+
+def _load(
+    loaded: Loaded[FinetuneConfig], resolved: ResolvedModel, tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> Any:
+    config = loaded.config
+    model: Any
+    with at(loaded, "model"):
+        model = load_model(config.model, resolved, dtype=torch.float32, device=device, seed=config.seed)
+    fit_embeddings(model, tokenizer)
+    if config.model.adapter is not None:
+        with at(loaded, "model.adapter"):
+            adapter = resolve_adapter(config.model.adapter, runs_dir=config.runs_dir)
+            model = continue_adapter(model, adapter, base=resolved)
+    elif config.model.peft_config is not None:
+        model = add_adapter(model, config.model.peft_config)
+    prepare_model(model, config.precision)
+    if device.type == "cpu":
+        keep_freed_memory()
+    if config.load_path is not None:
+        with at(loaded, "load_path"):
+            load_parameters(model, warm_start_weights(config.load_path, config.runs_dir))
+    if config.activation_checkpointing:
+        with at(loaded, "activation_checkpointing"):
+            _checkpoint_activations(model)
+    if config.compile:
+        compile_blocks(model, device=device, deterministic=config.deterministic_mode)
+    return model
+
+
+def _checkpoint_activations(model: Any) -> None:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not base.supports_gradient_checkpointing:
+        raise UsageError(f"{type(base).__name__} cannot recompute its activations", fix="remove it")
+    # Renamed within transformers 5; the old name warns there.
+    enable = getattr(base, "activation_checkpointing_enable", base.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+
+
+def _tokenize(
+    rows: RowSet, dataset: FinetuningDatasetConfig, config: FinetuneConfig, tokenizer: PreTrainedTokenizerBase
+) -> TokenizedRows:
+    settings = LabelSettings(
+        max_seq_len=dataset.max_seq_len or config.max_seq_len,
+        target_prompts=dataset.target_prompts,
+        truncation=dataset.truncation,
+    )
+    return tokenize(rows.rows, tokenizer, settings, cache_dir=cache_dir() / "tokenized")
+
+
+# --- the trainer ------------------------------------------------------------------------------------------------------
+
+
+def open_checkpoints(parts: Parts, directory: RunDirectory) -> Checkpoints:
+    """The run's checkpoints, in save_folder where one is given."""
+    config = parts.config
+    url = config.save_folder or str(directory.checkpoints)
+    return Checkpoints(url, keep=config.save_num_checkpoints_to_keep, context=context_of(parts))
+
+
+def context_of(parts: Parts) -> dict[str, Any]:
+    """What a checkpoint is made with; compared at a resume by `genai.training.resume.compare`."""
+    environment = collect_environment()
+    values = {
+        **asdict(parts.config),
+        "environment": {
+            "torch": torch.__version__,
+            "transformers": environment["packages"].get("transformers"),
+            "cpu": environment["cpu"],
+            "num_threads": torch.get_num_threads(),
+            "device": parts.device.type,
+        },
+        "model_fingerprint": parts.resolved.weights_fingerprint,
+        "data_fingerprint": parts.train_tokens.fingerprint,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
+
+
+def build_trainer(parts: Parts, checkpoints: Checkpoints, metrics: MetricSinks, *, run_name: str) -> Trainer:
+    """The trainer with all its parts, at the beginning of the run."""
+    config = parts.config
+    clipping = config.algorithms.gradient_clipping
+    duration = Duration.parse(config.max_duration)
+    steps = parts.steps
+    return Trainer(
+        model_loss=parts.model_loss,
+        optimizer=build_optimizer(config.optimizer, parts.model, device=parts.device),
+        schedule=build_schedule(
+            config.scheduler,
+            max_duration=duration,
+            batches_per_epoch=steps.batches_per_epoch,
+            tokens_per_batch=steps.tokens_per_batch,
+            samples_per_batch=steps.samples_per_batch,
+        ),
+        stream=parts.stream,
+        eval_batches=parts.eval_batches if parts.eval_tokens is not None else None,
+        callbacks=build_callbacks(
+            config.callbacks,
+            run_name=run_name,
+            total_batches=steps.batches,
+            name_row=lambda index: source_of(parts.rows.train, parts.train_tokens, index),
+            plugins=config.callbacks.plugins,
+            flops=_flops(parts),
+            webhook_url=_webhook_url(config),
+            device_peak_bytes=torch.cuda.max_memory_allocated if parts.device.type == "cuda" else None,
+        ),
+        checkpoints=checkpoints,
+        metrics=metrics,
+        settings=Settings(
+            max_duration=duration,
+            eval_interval=Duration.parse(config.eval_interval),
+            save_interval=Duration.parse(config.save_interval),
+            total_batches=steps.batches,
+            microbatch_size=parts.microbatch_size,
+            clipping_type=None if clipping is None else clipping.clipping_type,
+            clipping_threshold=1.0 if clipping is None else clipping.clipping_threshold,
+        ),
+    )
+
+
+def _flops(parts: Parts) -> FlopsModel | None:
+    """What utilisation is computed from; None where the device's peak is not known."""
+    peak = peak_flops(parts.device)
+    if peak is None:
+        return None
+    per_token = flops_per_token(parts.model, parts.config.max_seq_len)
+    return FlopsModel(flops_per_token=per_token, peak_flops=peak)
+
+
+def _webhook_url(config: FinetuneConfig) -> str | None:
+    webhook = config.callbacks.webhook
+    return None if webhook is None else resolve(webhook.url)

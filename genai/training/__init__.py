@@ -1,0 +1,1 @@
+"""Training: the loop, what it computes with, and what it predicts beforehand."""

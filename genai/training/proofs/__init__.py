@@ -1,0 +1,1 @@
+"""Proofs on the real model and the real data, before step 1: labels, packing, accumulation, export, disk."""

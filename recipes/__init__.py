@@ -1,0 +1,1 @@
+"""Stories that are shipped: recipes/<story>/, installed as genai_recipes."""
