@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -168,7 +168,9 @@ def _base_answers(parts: Parts) -> tuple[Answers, ...]:
 
 def _answer(parts: Parts, row: Row) -> str:
     messages = [{"role": message.role, "content": message.content} for message in row.messages[:-1]]
-    with torch.no_grad(), autocast(parts.config.precision, parts.device):
+    # Every token has another shape; blocks that were compiled for training would be compiled again and again.
+    eagerly = torch.compiler.set_stance("force_eager") if parts.config.compile else nullcontext()
+    with torch.no_grad(), autocast(parts.config.precision, parts.device), eagerly:
         return answer(parts.model, parts.tokenizer, messages, max_new_tokens=parts.config.compare.max_new_tokens)
 
 

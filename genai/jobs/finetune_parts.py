@@ -19,7 +19,7 @@ from genai.data.checks import check_tokens
 from genai.data.labels import LabelSettings
 from genai.data.rows import RowSet
 from genai.data.tokenized import TokenizedRows, tokenize
-from genai.errors import GenaiError, UsageError
+from genai.errors import GenaiError
 from genai.jobs.finetune_inputs import Inputs, warm_start_weights
 from genai.jobs.metric_sinks import MetricSinks
 from genai.jobs.problems import at
@@ -30,6 +30,7 @@ from genai.models.references import ResolvedModel, resolve_adapter, resolve_mode
 from genai.storage.atomic import cache_dir
 from genai.tracking.environment import collect_environment
 from genai.tracking.run import RunDirectory
+from genai.training.activation_checkpointing import checkpoint_activations
 from genai.training.allocator import keep_freed_memory
 from genai.training.callbacks import FlopsModel, build_callbacks
 from genai.training.checkpoints import Checkpoints, load_parameters
@@ -231,19 +232,10 @@ def _load(
             load_parameters(model, warm_start_weights(config.load_path, config.runs_dir))
     if config.activation_checkpointing:
         with at(loaded, "activation_checkpointing"):
-            _checkpoint_activations(model)
+            checkpoint_activations(model)
     if config.compile:
         compile_blocks(model, device=device, deterministic=config.deterministic_mode)
     return model
-
-
-def _checkpoint_activations(model: Any) -> None:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not base.supports_gradient_checkpointing:
-        raise UsageError(f"{type(base).__name__} cannot recompute its activations", fix="remove it")
-    # Renamed within transformers 5; the old name warns there.
-    enable = getattr(base, "activation_checkpointing_enable", base.gradient_checkpointing_enable)
-    enable({"use_reentrant": False})
 
 
 def _tokenize(

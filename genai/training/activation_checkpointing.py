@@ -15,9 +15,11 @@ def checkpoint_activations(model: nn.Module) -> None:
     Raises:
         UsageError: the architecture does not support it.
     """
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    whole: Any = model
+    base = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
     if not base.supports_gradient_checkpointing:
-        raise UsageError(f"{type(base).__name__} cannot recompute its activations", fix="activation_checkpointing: false")
+        fix = "set activation_checkpointing: false"
+        raise UsageError(f"{type(base).__name__} cannot recompute its activations", fix=fix)
     # Renamed within transformers 5; the old name warns there.
     enable = getattr(base, "activation_checkpointing_enable", base.gradient_checkpointing_enable)
     enable({"use_reentrant": False})

@@ -91,7 +91,9 @@ def leaky(how: str) -> Any:
         values = tokens.input_ids_BS.float()
         told = how in given and (how != "position_ids" or bool((given[how] == 0).sum() > 1))
         first = tokens.starts_BS if told or not tokens.packed else torch.zeros_like(tokens.starts_BS)
-        sums = torch.stack([row[s : i + 1].sum() for row, starts in zip(values, first, strict=True) for i, s in enumerate(starts)])
+        sums = torch.stack(
+            [row[s : i + 1].sum() for row, starts in zip(values, first, strict=True) for i, s in enumerate(starts)]
+        )
         return sums.view(*values.shape, 1)
 
     return hidden_states

@@ -192,9 +192,9 @@ def test_modules_to_save_keep_the_chunked_loss() -> None:
     model_loss = CausalLMLoss(model, precision="fp32", device="cpu")
     assert model_loss._head is not None
     model_loss.loss(tensors([documents()], 32), 10.0).backward()  # type: ignore[no-untyped-call]
-    assert {name.split(".")[-3] for name, p in model.named_parameters() if p.grad is not None and "lora" not in name} == {
-        "modules_to_save"
-    }
+    assert {
+        name.split(".")[-3] for name, p in model.named_parameters() if p.grad is not None and "lora" not in name
+    } == {"modules_to_save"}
 
 
 def test_an_adapted_head_goes_through_the_models_own_logits() -> None:

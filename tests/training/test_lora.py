@@ -24,7 +24,9 @@ def leaves(dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
     return tensors
 
 
-def by_hand(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+def by_hand(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, down: torch.Tensor, up: torch.Tensor
+) -> torch.Tensor:
     return x @ weight.t() + bias + 0.7 * (x @ down.t() @ up.t())
 
 

@@ -165,7 +165,7 @@ def test_foreign_state_is_refused() -> None:
     optimizer.step()
     names = dict(model.named_parameters())
     saved = optimizer_tensors(optimizer, names)
-    with pytest.raises(DataError, match="'9.weight', which is not trained here"):
+    with pytest.raises(DataError, match=r"'9\.weight', which is not trained here"):
         load_optimizer_tensors(optimizer, names, {**saved, "exp_avg/9.weight": torch.zeros(2)})
     with pytest.raises(DataError, match=r"shape \(3,\), not \(4, 5\)"):
         load_optimizer_tensors(optimizer, names, {**saved, "exp_avg/0.weight": torch.zeros(3)})

@@ -12,7 +12,10 @@ from genai.models.adapters import add_adapter
 from genai.training.precision import autocast, frozen_dtype, prepare_model
 
 
-@pytest.mark.parametrize(("precision", "product", "frozen"), [("amp_bf16", torch.bfloat16, torch.bfloat16), ("fp32", torch.float32, torch.float32)])
+@pytest.mark.parametrize(
+    ("precision", "product", "frozen"),
+    [("amp_bf16", torch.bfloat16, torch.bfloat16), ("fp32", torch.float32, torch.float32)],
+)
 def test_products_and_frozen_weights(precision: str, product: torch.dtype, frozen: torch.dtype) -> None:
     with autocast(precision, torch.device("cpu")):
         assert torch.nn.functional.linear(torch.ones(2, 3), torch.ones(4, 3)).dtype == product

@@ -36,7 +36,13 @@ def test_what_is_not_known_has_no_peak() -> None:
 def llama(**changes: Any) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = {"vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    sizes = {
+        "vocab_size": 100,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig(**{**sizes, **changes}))
     model.tie_weights()
