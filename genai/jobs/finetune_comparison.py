@@ -106,7 +106,7 @@ def _base_losses(parts: Parts) -> Losses:
 
 
 def _loss(parts: Parts, tokens: TokenizedRows, description: str, longest: int) -> EvalLoss | None:
-    batch_size = max(1, parts.eval_batch_size * parts.config.max_seq_len // max(longest, parts.config.max_seq_len))
+    batch_size = parts.eval_batch_size(tokens)
     batches = eval_batches(tokens, max_seq_len=longest, batch_size=batch_size, pad_token_id=parts.pad_token_id)
     total = -(-len(tokens) // batch_size)
     return evaluate(parts.model_loss, batches, description=description, total=total)

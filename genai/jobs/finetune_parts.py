@@ -41,6 +41,7 @@ from genai.training.plan.microbatch import check_fits, choose_microbatch
 from genai.training.plan.steps import StepPlan, count_steps
 from genai.training.precision import prepare_model
 from genai.training.schedules import build_schedule
+from genai.training.threads import usable_threads
 from genai.training.throughput import flops_per_token, peak_flops
 from genai.training.trainer import Settings, Trainer
 
@@ -66,7 +67,6 @@ class Parts:
     stream: BatchStream
     steps: StepPlan
     microbatch_size: int
-    eval_batch_size: int
 
     @property
     def pad_token_id(self) -> int:
@@ -84,21 +84,26 @@ class Parts:
             else {"rows": len(self.eval_tokens), "fingerprint": self.eval_tokens.fingerprint},
         }
 
+    def eval_batch_size(self, tokens: TokenizedRows) -> int:
+        """Rows a forward pass in evaluation; for `auto` as many of the longest as a training pass has tokens."""
+        if self.config.device_eval_batch_size != "auto":
+            return self.config.device_eval_batch_size
+        return max(1, self.microbatch_size * max_row(self.config) // int(tokens.lengths.max()))
+
     def eval_batches(self) -> Iterator[Batch]:
         """A fresh pass over the evaluation rows."""
         assert self.eval_tokens is not None
         return eval_batches(
             self.eval_tokens,
             max_seq_len=self.config.max_seq_len,
-            batch_size=self.eval_batch_size,
+            batch_size=self.eval_batch_size(self.eval_tokens),
             pad_token_id=self.pad_token_id,
         )
 
 
 def choose_device(config: FinetuneConfig) -> torch.device:
     """Where to train; sets the number of CPU threads and the determinism of kernels."""
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
+    torch.set_num_threads(config.num_threads or usable_threads())
     if config.deterministic_mode != torch.are_deterministic_algorithms_enabled():
         # The call imports the compiler, which costs more than a second.
         torch.use_deterministic_algorithms(config.deterministic_mode)
@@ -147,19 +152,19 @@ def build_parts(loaded: Loaded[FinetuneConfig], inputs: Inputs) -> Parts:
         stream=stream,
         steps=steps_of(config, stream, train_tokens),
         microbatch_size=microbatch_size,
-        eval_batch_size=microbatch_size if config.device_eval_batch_size == "auto" else config.device_eval_batch_size,
     )
 
 
 def _microbatch_size(config: FinetuneConfig, meta: torch.nn.Module, tokens: TokenizedRows, device: torch.device) -> int:
     """What the job file says, or for `auto` what fits; a GPU refuses what cannot fit, on a CPU that is a warning."""
     wanted = config.device_train_microbatch_size
+    seq_len = longest_row(config, tokens)
     if wanted == "auto":
         packed = config.train_loader.dataset.packing_ratio is not None
         mean_row_tokens = None if packed else tokens.num_tokens / len(tokens)
-        return choose_microbatch(meta, config, device=device, mean_row_tokens=mean_row_tokens)
+        return choose_microbatch(meta, config, seq_len=seq_len, device=device, mean_row_tokens=mean_row_tokens)
     try:
-        check_fits(meta, config, microbatch=wanted, device=device)
+        check_fits(meta, config, microbatch_size=wanted, seq_len=seq_len, device=device)
     except GenaiError as error:
         if device.type == "cuda":
             raise
@@ -167,12 +172,26 @@ def _microbatch_size(config: FinetuneConfig, meta: torch.nn.Module, tokens: Toke
     return wanted
 
 
+def longest_row(config: FinetuneConfig, tokens: TokenizedRows) -> int:
+    """Tokens of the longest row of a batch, padding to a multiple of 8 included."""
+    dataset = config.train_loader.dataset
+    limit = dataset.max_seq_len or config.max_seq_len
+    if dataset.packing_ratio is not None:
+        return limit
+    return min(limit, -(-int(tokens.lengths.max()) // 8) * 8)
+
+
+def max_row(config: FinetuneConfig) -> int:
+    """Longest training row in tokens."""
+    return config.train_loader.dataset.max_seq_len or config.max_seq_len
+
+
 def build_stream(config: FinetuneConfig, tokens: TokenizedRows, pad: int) -> BatchStream:
     """The endless stream of training batches."""
     dataset = config.train_loader.dataset
     return BatchStream(
         tokens,
-        max_seq_len=dataset.max_seq_len or config.max_seq_len,
+        max_seq_len=max_row(config),
         batch_size=config.global_train_batch_size,
         packing=dataset.packing_ratio is not None,
         shuffle=dataset.shuffle,

@@ -17,13 +17,16 @@ from genai.config.finetune import FinetuneConfig
 from genai.config.loading import Loaded
 from genai.jobs.finetune import name_of_run
 from genai.jobs.finetune_inputs import read_inputs
-from genai.log import progress
+from genai.log import get_logger, progress
 from genai.storage import is_remote
 from genai.storage.atomic import free_bytes
+from genai.tracking.run import RunDirectory
 
 if TYPE_CHECKING:
     from genai.jobs.finetune_parts import Parts
+    from genai.training.plan.memory import MemoryPlan
 
+_log = get_logger(__name__)
 _PROBE_STEPS = 3
 
 
@@ -32,6 +35,8 @@ class Plan:
     """What a run would come to."""
 
     run: str
+    status: str
+    """`new`, or what the same command would do with the run that is there."""
     model: str
     method: str
     device: str
@@ -43,11 +48,12 @@ class Plan:
     tokens: int
     rows_per_batch: int
     microbatch_size: int
-    max_seq_len: int
+    seq_len: int
+    """Longest row in tokens, padding included."""
     num_parameters: int
     num_trained_parameters: int
     memory_bytes: Mapping[str, int]
-    """Predicted peak by part."""
+    """Predicted peak by part, above the process with everything imported; empty where it cannot be predicted."""
     memory_moment: str
     """When the peak is."""
     available_bytes: int
@@ -71,34 +77,32 @@ class Plan:
         """As the terminal shows it."""
         share = self.num_trained_parameters / self.num_parameters
         lines = [
-            ("run", f"{self.run} (nothing was written)"),
+            ("run", f"{self.run}: {self.status}; nothing was written"),
             ("model", f"{self.model}, {self.num_parameters / 1e6:,.1f} M parameters"),
             ("trained", f"{self.num_trained_parameters / 1e6:,.2f} M ({share:.2%}): {self.method}"),
             ("device", f"{self.device}, {self.num_threads} CPU threads"),
             ("rows", f"{self.train_rows:,} to train on, {self.eval_rows:,} held out"),
-            (
-                "batch",
-                f"{self.rows_per_batch} rows of {self.max_seq_len} tokens, {self.microbatch_size} a forward pass",
-            ),
+            ("batch", f"{self.rows_per_batch} rows of {self.seq_len} tokens, {self.microbatch_size} a forward pass"),
             ("length", f"{self.batches:,} steps, {self.epochs:.2f} epochs, {self.tokens:,} tokens"),
             ("time", f"{_minutes(self.predicted_s)} of training at {self.tokens_per_s:,.0f} tokens/s, as timed"),
             ("memory", self._memory()),
-            *((f"  {name}", _gib(size)) for name, size in self.memory_bytes.items()),
+            *((f"  {name}", _size(size)) for name, size in _largest_first(self.memory_bytes)),
             ("disk", self._disk()),
-            ("writes", ", ".join(self.writes)),
+            *(("writes" if path == self.writes[0] else "", path) for path in self.writes),
         ]
         width = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
     def _memory(self) -> str:
-        total = _gib(sum(self.memory_bytes.values()))
-        return f"{total} at its peak ({self.memory_moment}), {_gib(self.available_bytes)} free"
+        free = f"{_size(self.available_bytes)} free"
+        if not self.memory_bytes:
+            return f"not predicted, {free}"
+        return f"{_size(sum(self.memory_bytes.values()))} at its peak ({self.memory_moment}), {free}"
 
     def _disk(self) -> str:
-        need = (
-            f"{self.num_checkpoints} x {_gib(self.checkpoint_bytes)} of checkpoints, {_gib(self.model_bytes)} of model"
-        )
-        return need if self.free_disk_bytes is None else f"{need}, {_gib(self.free_disk_bytes)} free"
+        checkpoints = f"{self.num_checkpoints} checkpoints of {_size(self.checkpoint_bytes)}"
+        free = "" if self.free_disk_bytes is None else f", {_size(self.free_disk_bytes)} free"
+        return f"at most {checkpoints}, model {_size(self.model_bytes)}{free}"
 
 
 def make_plan(loaded: Loaded[FinetuneConfig], *, run_name: str | None = None, allow_code: bool = False) -> Plan:
@@ -107,34 +111,38 @@ def make_plan(loaded: Loaded[FinetuneConfig], *, run_name: str | None = None, al
     Raises:
         GenaiError: what the run would fail with before its first step, a full disk included.
     """
-    name = name_of_run(loaded, run_name)
+    directory = RunDirectory(Path(loaded.config.runs_dir) / name_of_run(loaded, run_name))
     inputs = read_inputs(loaded, allow_code=allow_code)
     # Torch and transformers are imported from here on.
-    from genai.jobs.finetune_parts import build_parts
+    from genai.jobs.finetune_parts import build_parts, choose_device
     from genai.jobs.finetune_proofs import disk_needs
+    from genai.training.plan.limits import available_bytes
     from genai.training.proofs.disk import prove_disk
 
+    # Asked before the model is loaded, since the prediction holds the model.
+    available = available_bytes(choose_device(loaded.config))
     parts = build_parts(loaded, inputs)
-    prove_disk(disk_needs(parts, Path(loaded.config.runs_dir) / name))
-    return _describe(loaded.config, parts, name)
+    prove_disk(disk_needs(parts, directory.path))
+    return _describe(parts, directory, available)
 
 
-def _describe(config: FinetuneConfig, parts: Parts, name: str) -> Plan:
+def _describe(parts: Parts, directory: RunDirectory, available: int) -> Plan:
     import torch
 
     from genai.jobs.finetune_export import method_of
+    from genai.jobs.finetune_parts import longest_row
     from genai.jobs.finetune_proofs import num_checkpoints
     from genai.training.plan.disk import checkpoint_bytes, model_bytes
-    from genai.training.plan.limits import available_bytes
-    from genai.training.plan.microbatch import plan_memory
 
-    memory = plan_memory(parts.meta, config, microbatch=parts.microbatch_size, device=parts.device)
+    config = parts.config
+    seq_len = longest_row(config, parts.train_tokens)
+    memory = _memory(parts, seq_len)
     tokens_per_s = _probe(parts)
     parameters = list(parts.model.parameters())
-    run = Path(config.runs_dir) / name
-    checkpoints = config.save_folder or str(run / "checkpoints")
+    checkpoints = config.save_folder or str(directory.checkpoints)
     return Plan(
-        run=name,
+        run=directory.name,
+        status=_status(parts, directory),
         model=parts.resolved.reference,
         method=method_of(config),
         device=str(parts.device),
@@ -146,20 +154,49 @@ def _describe(config: FinetuneConfig, parts: Parts, name: str) -> Plan:
         tokens=parts.steps.tokens,
         rows_per_batch=config.global_train_batch_size,
         microbatch_size=parts.microbatch_size,
-        max_seq_len=config.train_loader.dataset.max_seq_len or config.max_seq_len,
+        seq_len=seq_len,
         num_parameters=sum(p.numel() for p in parameters),
         num_trained_parameters=sum(p.numel() for p in parameters if p.requires_grad),
-        memory_bytes=memory.parts,
-        memory_moment=memory.moment,
-        available_bytes=available_bytes(parts.device),
+        memory_bytes={} if memory is None else memory.parts,
+        memory_moment="" if memory is None else memory.moment,
+        available_bytes=available,
         checkpoint_bytes=checkpoint_bytes(parts.model, config.optimizer),
         num_checkpoints=num_checkpoints(config),
         model_bytes=model_bytes(parts.model),
         free_disk_bytes=None if is_remote(checkpoints) else free_bytes(Path(checkpoints)),
         tokens_per_s=tokens_per_s,
         predicted_s=parts.steps.tokens / tokens_per_s,
-        writes=(f"{run}/", f"{checkpoints}/"),
+        writes=_writes(config, directory, checkpoints),
     )
+
+
+def _memory(parts: Parts, seq_len: int) -> MemoryPlan | None:
+    from genai.training.plan.memory import UnpredictableError, predict
+
+    rows = parts.microbatch_size
+    try:
+        return predict(parts.meta, parts.config, microbatch_size=rows, seq_len=seq_len, device=parts.device)
+    except UnpredictableError as error:
+        _log.warning("%s", error)
+        return None
+
+
+def _status(parts: Parts, directory: RunDirectory) -> str:
+    from genai.jobs.finetune_parts import open_checkpoints
+
+    if directory.path.exists() and directory.read_result() is not None:
+        return "finished already"
+    names = open_checkpoints(parts, directory).names()
+    return f"would go on from {names[-1]}" if names else "new"
+
+
+def _writes(config: FinetuneConfig, directory: RunDirectory, checkpoints: str) -> tuple[str, ...]:
+    paths = [f"{checkpoints}/", f"{directory.model}/"]
+    if config.model.peft_config is not None or config.model.adapter is not None:
+        paths.append(f"{directory.adapter}/")
+    if "gguf" in config.export.formats:
+        paths.append(f"{directory.path / directory.name}.gguf")
+    return (*paths, str(directory.report), str(directory.metrics_path))
 
 
 def _probe(parts: Parts) -> float:
@@ -169,7 +206,6 @@ def _probe(parts: Parts) -> float:
     from genai.jobs.finetune_parts import build_trainer, open_checkpoints
     from genai.jobs.metric_sinks import MetricSinks
     from genai.tracking.metrics import MetricsLog
-    from genai.tracking.run import RunDirectory
 
     with tempfile.TemporaryDirectory(prefix="genai-probe-") as scratch, progress("timing steps", _PROBE_STEPS) as task:
         directory = RunDirectory.open(scratch, "probe")
@@ -184,8 +220,13 @@ def _probe(parts: Parts) -> float:
         return (trainer.state.tokens - before) / (time.perf_counter() - started)
 
 
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.2f} GiB"
+def _largest_first(parts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(parts.items(), key=lambda part: -part[1])
+
+
+def _size(size_bytes: int) -> str:
+    """In a unit that leaves three digits to read."""
+    return f"{size_bytes / 2**30:.2f} GiB" if size_bytes >= 2**29 else f"{size_bytes / 2**20:.1f} MiB"
 
 
 def _minutes(seconds: float) -> str:

@@ -19,6 +19,7 @@ from genai.models.chat_template import stop_token_ids
 from genai.models.export import ModelCard, export_gguf
 from genai.storage import is_remote
 from genai.storage.atomic import cache_dir
+from genai.tracking.catalog import size_bytes
 from genai.tracking.run import RunDirectory
 from genai.training.plan.disk import checkpoint_bytes, model_bytes
 from genai.training.proofs.accumulation import prove_accumulation
@@ -131,7 +132,9 @@ def disk_needs(parts: Parts, run: Path) -> list[DiskNeed]:
         return [exported]
     count = num_checkpoints(parts.config)
     size = count * checkpoint_bytes(parts.model, parts.config.optimizer)
-    return [DiskNeed(what=f"{count} checkpoints", path=Path(folder), size_bytes=size), exported]
+    # A run that goes on has most of them already, and replaces them.
+    missing = max(0, size - size_bytes(Path(folder)))
+    return [DiskNeed(what=f"{count} checkpoints", path=Path(folder), size_bytes=missing), exported]
 
 
 def num_checkpoints(config: FinetuneConfig) -> int:

@@ -27,12 +27,18 @@ _TILE_QUERIES = 128
 
 
 class _Tile(NamedTuple):
+    """Queries [start, end) of a row and the keys from `first_key` on, where the document that `start` is in begins.
+
+    That document ends at `first_end`, or behind the tile; later queries see none of the keys before `start`.
+    """
+
     row: int
     start: int
     end: int
     first_key: int
-    mask_n1L: torch.Tensor
-    """float32, 0 where a query may see a key, else -inf."""
+    first_end: int
+    mask_n1n: torch.Tensor
+    """float32 over the tile's own keys: 0 where a query may see a key, else -inf."""
 
 
 _tiles_of: Any = WeakIdKeyDictionary()
@@ -102,11 +108,12 @@ def _build_tiles(starts_BS: torch.Tensor) -> Iterator[_Tile]:
     for row, starts_S in enumerate(starts_BS):
         for start in range(0, seq, _TILE_QUERIES):
             end = min(start + _TILE_QUERIES, seq)
-            first_key = int(starts_S[start])
-            query_n1 = torch.arange(start, end)[:, None]
-            key_L = torch.arange(first_key, end)
-            hidden_nL = (key_L > query_n1) | (key_L < starts_S[start:end, None])
-            yield _Tile(row, start, end, first_key, torch.where(hidden_nL, -torch.inf, 0.0)[:, None, :])
+            starts_n = starts_S[start:end]
+            first_end = start + int((starts_n <= start).sum())
+            index_n = torch.arange(start, end)
+            hidden_nn = (index_n > index_n[:, None]) | (index_n < starts_n[:, None])
+            mask_n1n = torch.where(hidden_nn, -torch.inf, 0.0)[:, None, :]
+            yield _Tile(row, start, end, int(starts_n[0]), first_end, mask_n1n)
 
 
 def _grouped(query_BHSD: torch.Tensor, num_key_heads: int) -> torch.Tensor:
@@ -117,9 +124,12 @@ def _grouped(query_BHSD: torch.Tensor, num_key_heads: int) -> torch.Tensor:
 
 def _probabilities(query_KND: torch.Tensor, key_KLD: torch.Tensor, tile: _Tile, scale: float) -> torch.Tensor:
     scores_KNL = torch.bmm(query_KND, key_KLD.transpose(1, 2))
-    num_queries = tile.end - tile.start
-    scores_KnGL = scores_KNL.to(torch.promote_types(scores_KNL.dtype, torch.float32)).unflatten(1, (num_queries, -1))
-    return torch.softmax(torch.add(tile.mask_n1L, scores_KnGL, alpha=scale), -1).flatten(1, 2)
+    scores_KNL = scores_KNL.to(torch.promote_types(scores_KNL.dtype, torch.float32)).mul_(scale)
+    scores_KnGL = scores_KNL.unflatten(1, (tile.end - tile.start, -1))
+    num_before = tile.start - tile.first_key
+    scores_KnGL[..., num_before:] += tile.mask_n1n
+    scores_KnGL[:, tile.first_end - tile.start :, :, :num_before] = -torch.inf
+    return torch.softmax(scores_KNL, -1)
 
 
 @torch.library.custom_op("genai::document_attention", mutates_args=())
@@ -144,7 +154,7 @@ def document_attention(
     query_BKND, key, value = _grouped(query, num_key_heads), key.contiguous(), value.contiguous()
     out_BSKGD = query.new_empty(batch, seq, num_key_heads, group, size)
     for tile in _tiles(mask):
-        row, start, end, first_key, _ = tile
+        row, start, end, first_key = tile[:4]
         query_KND = query_BKND[row, :, start * group : end * group]
         probabilities_KNL = _probabilities(query_KND, key[row, :, first_key:end], tile, scale).to(value.dtype)
         out_KND = torch.bmm(probabilities_KNL, value[row, :, first_key:end])
@@ -168,7 +178,7 @@ def _document_attention_backward(
     grad_query_BKND = torch.empty_like(query_BKND)
     grad_key, grad_value = torch.zeros_like(key), torch.zeros_like(value)
     for tile in _tiles(mask):
-        row, start, end, first_key, _ = tile
+        row, start, end, first_key = tile[:4]
         queries, keys = slice(start * group, end * group), slice(first_key, end)
         query_KND, grad_KND = query_BKND[row, :, queries], grad_BKND[row, :, queries]
         key_KLD, value_KLD = key[row, :, keys], value[row, :, keys]

@@ -27,7 +27,9 @@ class TrainState:
     best_eval_loss: float | None = None
     """Lowest evaluation loss so far."""
     best_checkpoint: str | None = None
-    """Name of the checkpoint that had it."""
+    """Name of the checkpoint with the lowest evaluation loss, of those that were evaluated."""
+    best_checkpoint_loss: float | None = None
+    """Its loss."""
     evaluation_due: bool = False
     """An evaluation belongs to this position and has not been done yet."""
     train_time_s: float = 0.0

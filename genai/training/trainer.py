@@ -7,6 +7,7 @@ the evaluation is due, and a resume from it repeats it, so a kill between the tw
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -168,7 +169,7 @@ class Trainer:
                 self.state = replace(self.state, evaluation_due=True)
             if self._stop_signal is not None:
                 self._stop()
-            if self._due(self.settings.save_interval, before):
+            if self._due(self.settings.save_interval, before) or is_done(self.state, self.settings.max_duration):
                 self._save()
             if self.state.evaluation_due:
                 self._evaluate()
@@ -290,17 +291,18 @@ class Trainer:
             return
         self.last_eval = result
         _log.info("batch %d: held-out loss %.4f", self.state.batch, result.loss)
+        if _is_better(result.loss, self.state.best_eval_loss):
+            self.state = replace(self.state, best_eval_loss=result.loss)
+        if self._saved_at == self.state.batch and _is_better(result.loss, self.state.best_checkpoint_loss):
+            self.state = replace(self.state, best_checkpoint=self._last_checkpoint, best_checkpoint_loss=result.loss)
         best = self.state.best_eval_loss
-        if best is None or result.loss < best:
-            name = self._last_checkpoint if self._saved_at == self.state.batch else None
-            self.state = replace(self.state, best_eval_loss=result.loss, best_checkpoint=name)
         metrics = {"loss/eval": result.loss}
         info = EvalInfo(
             batch=self.state.batch,
             epoch=self.state.epoch,
             tokens=self.state.tokens,
             loss=result.loss,
-            best_loss=self.state.best_eval_loss or result.loss,
+            best_loss=result.loss if best is None else best,
         )
         self._tell(metrics, lambda callback: callback.eval_end(info))
 
@@ -357,3 +359,7 @@ class Trainer:
             signal_number=number,
             fix="the same command goes on from there",
         )
+
+
+def _is_better(loss: float, best: float | None) -> bool:
+    return math.isfinite(loss) and (best is None or loss < best)

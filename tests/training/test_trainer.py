@@ -20,6 +20,7 @@ from genai.data.tokenized import TokenizedRows
 from genai.errors import DataError, GenaiError, StoppedError
 from genai.training.callbacks.base import Callback, EvalInfo, StepInfo, StopTraining
 from genai.training.checkpoints import Checkpoints
+from genai.training.evaluate import EvalLoss
 from genai.training.forward import CausalLMLoss
 from genai.training.optimizers import build_optimizer
 from genai.training.schedules import build_schedule
@@ -255,3 +256,38 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     other.model.model.layers[0].mlp.up_proj.weight.requires_grad_(False)
     with pytest.raises(DataError, match="do not fit the model"):
         checkpoints.restore(other, checkpoints.read_state(checkpoints.names()[-1]))
+
+
+def test_the_best_of_the_evaluated_checkpoints_stays_where_the_intervals_differ(tmp_path: Path) -> None:
+    # Evaluated at every batch, saved at every third: the last losses are lower, but nothing was saved with them.
+    trainer, checkpoints, recorder = make_trainer(
+        tmp_path,
+        eval_interval=Duration.parse("1ba"),
+        save_interval=Duration.parse("3ba"),
+        max_duration=Duration.parse("8ba"),
+    )
+    trainer.fit()
+    told = recorder.values("loss/eval")
+    saved = {batch: told[batch] for batch in (3, 6, 8)}
+    assert trainer.state.best_checkpoint == f"ba{min(saved, key=lambda batch: saved[batch]):08d}"
+    assert trainer.state.best_checkpoint_loss == min(saved.values())
+    assert trainer.state.best_eval_loss == min(told.values())
+    assert trainer.state.best_checkpoint in checkpoints.names()
+
+
+def test_what_a_callback_adds_is_told_even_when_it_ends_the_run(tmp_path: Path) -> None:
+    class Stops(Callback):
+        def eval_end(self, info: EvalInfo) -> Mapping[str, float]:
+            raise StopTraining("enough", failed=False)
+
+    trainer, _, recorder = make_trainer(tmp_path, [Stops()])
+    trainer.fit()
+    assert list(recorder.values("loss/eval")) == [4]
+
+
+def test_a_loss_that_is_not_finite_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([float("nan"), 2.0, float("nan"), 1.0])
+    trainer, _, _ = make_trainer(tmp_path, eval_interval=Duration.parse("1ba"), max_duration=Duration.parse("4ba"))
+    monkeypatch.setattr(trainer, "measure", lambda: EvalLoss(loss=next(losses), num_tokens=1))
+    trainer.fit()
+    assert trainer.state.best_eval_loss == 1.0

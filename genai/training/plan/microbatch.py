@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -10,59 +11,71 @@ from torch import nn
 
 from genai.config.finetune import FinetuneConfig
 from genai.errors import GenaiError
+from genai.log import get_logger
 from genai.training.plan.limits import available_bytes
-from genai.training.plan.memory import MemoryPlan, imagine_model, predict_memory
-from genai.training.plan.simulate import Shape
+from genai.training.plan.memory import UnpredictableError, predict
+
+_log = get_logger(__name__)
 
 _GOOD_TOKENS = {"cpu": 1024, "cuda": 32768}
 """Tokens of a forward pass beyond which a device gets no faster: on a CPU larger passes only take more memory."""
-_USABLE = {"cpu": 0.85, "cuda": 0.92}
-"""Share of the available memory that a prediction may come to."""
-
-
-def plan_memory(meta: nn.Module, config: FinetuneConfig, *, microbatch: int, device: torch.device) -> MemoryPlan:
-    """The predicted peak of a job at a given microbatch.
-
-    Args:
-        meta: the plain model on the meta device.
-        config: the job.
-        microbatch: rows of a forward pass.
-        device: where it will run.
-    """
-    return _Planner(meta, config, device).plan(microbatch)
+_COMFORTABLE = 0.8
+"""Share of the available memory that `auto` takes; a prediction may be off by the rest, and others live on the
+machine too."""
+_SEQ_LEN_STEPS = 16
+"""A shorter max_seq_len is proposed in sixteenths of the job's."""
 
 
 def choose_microbatch(
-    meta: nn.Module, config: FinetuneConfig, *, device: torch.device, mean_row_tokens: float | None = None
+    meta_model: nn.Module,
+    config: FinetuneConfig,
+    *,
+    seq_len: int,
+    device: torch.device,
+    mean_row_tokens: float | None = None,
 ) -> int:
     """Rows of a forward pass for `device_train_microbatch_size: auto`.
 
     Args:
-        meta: the plain model on the meta device.
+        meta_model: the plain model on the meta device.
         config: the job.
+        seq_len: longest row in tokens.
         device: where it will run.
-        mean_row_tokens: typical length of a row without packing; None for max_seq_len.
+        mean_row_tokens: mean length of a row; by default all are as long as the longest.
 
     Raises:
         GenaiError: not even one row fits; says what would.
     """
-    planner = _Planner(meta, config, device)
-    wanted = max(1, round(_GOOD_TOKENS[device.type] / (mean_row_tokens or planner.seq_len)))
-    for rows in _halves(min(wanted, config.global_train_batch_size)):
-        if planner.fits(rows):
-            return rows
-    raise planner.refusal(1)
+    fit = _Fit(meta_model, config, seq_len, device)
+    wanted = round(_GOOD_TOKENS[device.type] / (mean_row_tokens or seq_len))
+    wanted = min(max(1, wanted), config.global_train_batch_size)
+    try:
+        for rows in _halves(wanted):
+            if fit.share(rows) <= _COMFORTABLE:
+                return rows
+        if fit.share(1) > 1:
+            raise fit.refusal(1)
+    except UnpredictableError as error:
+        _log.warning("%s", error)
+        return wanted if device.type == "cuda" else 1
+    _log.warning("memory will be short: one row needs %.0f %% of what is free", 100 * fit.share(1))
+    return 1
 
 
-def check_fits(meta: nn.Module, config: FinetuneConfig, *, microbatch: int, device: torch.device) -> None:
-    """Refuse a microbatch that cannot fit, before anything is loaded.
+def check_fits(
+    meta_model: nn.Module, config: FinetuneConfig, *, microbatch_size: int, seq_len: int, device: torch.device
+) -> None:
+    """Hold a microbatch that the user chose against the memory, before anything is loaded.
 
     Raises:
-        GenaiError: with the largest setting that does fit.
+        GenaiError: it cannot fit; says what the largest setting is that does.
     """
-    planner = _Planner(meta, config, device)
-    if not planner.fits(microbatch):
-        raise planner.refusal(microbatch)
+    fit = _Fit(meta_model, config, seq_len, device)
+    try:
+        if fit.share(microbatch_size) > 1:
+            raise fit.refusal(microbatch_size)
+    except UnpredictableError as error:
+        _log.warning("%s", error)
 
 
 def _halves(number: int) -> Iterator[int]:
@@ -72,53 +85,57 @@ def _halves(number: int) -> Iterator[int]:
     yield 1
 
 
-class _Planner:
-    """Predictions for one job, and what they are held against."""
+class _Fit:
+    """Predictions for one job, held against the memory that is free."""
 
-    def __init__(self, meta: nn.Module, config: FinetuneConfig, device: torch.device) -> None:
-        self.seq_len = config.train_loader.dataset.max_seq_len or config.max_seq_len
-        self._meta = meta
+    def __init__(self, meta_model: nn.Module, config: FinetuneConfig, seq_len: int, device: torch.device) -> None:
+        self._meta_model = meta_model
         self._config = config
+        self._seq_len = seq_len
         self._device = device
-        self._available = available_bytes(device)
-        self._model = imagine_model(meta, config)
+        self._available_bytes = available_bytes(device)
+        self._known: dict[tuple[int, int, bool], int] = {}
 
-    def plan(self, rows: int, *, seq_len: int | None = None, model: nn.Module | None = None) -> MemoryPlan:
-        config = self._config
-        quantization = config.model.quantization
-        return predict_memory(
-            self._model if model is None else model,
-            precision=config.precision,
-            optimizer=config.optimizer,
-            shape=Shape(rows, seq_len or self.seq_len),
-            accumulate=rows < config.global_train_batch_size,
-            device=self._device,
-            weight_bits=None if quantization is None else quantization.bits,
-        )
+    def needed_bytes(self, rows: int, *, seq_len: int | None = None, checkpointing: bool | None = None) -> int:
+        """The predicted peak with some settings changed."""
+        length = seq_len or self._seq_len
+        checkpointing = self._config.activation_checkpointing if checkpointing is None else checkpointing
+        key = (rows, length, checkpointing)
+        if key not in self._known:
+            config = replace(self._config, activation_checkpointing=checkpointing)
+            plan = predict(self._meta_model, config, microbatch_size=rows, seq_len=length, device=self._device)
+            self._known[key] = plan.total_bytes
+        return self._known[key]
 
-    def fits(self, rows: int, *, seq_len: int | None = None, model: nn.Module | None = None) -> bool:
-        plan = self.plan(rows, seq_len=seq_len, model=model)
-        return plan.total_bytes <= _USABLE[self._device.type] * self._available
+    def share(self, rows: int, *, seq_len: int | None = None, checkpointing: bool | None = None) -> float:
+        """Needed memory over free memory."""
+        return self.needed_bytes(rows, seq_len=seq_len, checkpointing=checkpointing) / max(1, self._available_bytes)
 
     def refusal(self, rows: int) -> GenaiError:
-        plan = self.plan(rows)
+        """Why `rows` cannot be, and what can."""
         return GenaiError(
-            f"{rows} x {self.seq_len} tokens need about {plan.total_bytes / 2**30:.1f} GiB, "
-            f"{self._available / 2**30:.1f} GiB are free",
+            f"{rows} x {self._seq_len} tokens need about {self.needed_bytes(rows) / 2**30:.1f} GiB of memory, and "
+            f"{self._available_bytes / 2**30:.1f} GiB are free",
             where="device_train_microbatch_size",
             fix=self._largest_that_fits(rows),
         )
 
     def _largest_that_fits(self, rows: int) -> str:
-        for fewer in _halves(rows):
-            if fewer < rows and self.fits(fewer):
-                return f"set device_train_microbatch_size: {fewer}"
-        checkpointed = imagine_model(self._meta, replace(self._config, activation_checkpointing=True))
-        if self.fits(1, model=checkpointed):
+        fewer = _largest(range(1, rows), lambda count: self.share(count) <= 1)
+        if fewer:
+            return f"set device_train_microbatch_size: {fewer}"
+        if self.share(1, checkpointing=True) <= 1:
             return "set activation_checkpointing: true and device_train_microbatch_size: 1"
-        for seq_len in _halves(self.seq_len):
-            if self.fits(1, seq_len=seq_len, model=checkpointed):
-                return f"set activation_checkpointing: true, device_train_microbatch_size: 1 and max_seq_len: {seq_len}"
-        if self._config.model.peft_config is None:
-            return "train an adapter (model.peft_config), or a smaller model"
+        lengths = range(max(1, self._seq_len // _SEQ_LEN_STEPS), self._seq_len, max(1, self._seq_len // _SEQ_LEN_STEPS))
+        shorter = _largest(lengths, lambda length: self.share(1, seq_len=length, checkpointing=True) <= 1)
+        if shorter:
+            return f"set activation_checkpointing: true, device_train_microbatch_size: 1 and max_seq_len: {shorter}"
+        if self._config.model.peft_config is None and self._config.model.adapter is None:
+            return "train an adapter (model.peft_config), or take a smaller model"
         return "take a smaller model"
+
+
+def _largest(candidates: range, fits: Callable[[int], bool]) -> int | None:
+    """The largest candidate that fits, where all smaller ones do as well."""
+    count = bisect_left(candidates, True, key=lambda each: not fits(each))
+    return candidates[count - 1] if count else None

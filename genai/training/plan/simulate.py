@@ -1,16 +1,18 @@
 """A training step without data: every tensor's size and lifetime, none of its values.
 
-The model runs forward and backward on torch's fake tensors, which carry shapes only; what is alive is added up
-operation by operation. So the prediction follows the code that will run, for any model of transformers, with adapters,
-checkpointing and autocast as they are, on a device that need not be there.
+The model runs forward and backward and the optimizer steps on torch's fake tensors, which carry shapes only; what is
+allocated and released is written down. So the prediction follows the code that will run, for any model of transformers,
+with adapters, checkpointing and autocast as they are. (A compiled block keeps less than an eager one; that is not seen
+here.)
+
+Shapes: B rows, S positions, N = B * S, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
 import copy
 import weakref
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +22,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from genai.training.compiling import decoder_blocks
-from genai.training.documents import Tokens, likely_packing
+from genai.config.finetune import OptimizerConfig
+from genai.training.documents import PackedPositions, Tokens, likely_packing
 from genai.training.loss import default_chunk_tokens, linear_cross_entropy
+from genai.training.optimizers import build_optimizer
 from genai.training.precision import autocast, prepare_model
 
-PHASES = ("forward", "loss", "backward begins", "backward ends")
-"""Where a step's memory can peak: between the last two it changes evenly from block to block."""
+PHASES = ("forward", "backward", "optimizer step")
+"""What a step consists of."""
 
 
 @dataclass(frozen=True)
@@ -35,39 +38,92 @@ class Shape:
 
     microbatch: int
     seq_len: int
-
-    @property
-    def positions(self) -> int:
-        """Tokens of a forward pass, padding included."""
-        return self.microbatch * self.seq_len
+    packed: bool = False
+    """Whether a row holds several documents."""
 
 
-@dataclass
-class _Phase:
-    live: Counter[str] = field(default_factory=Counter)
+@dataclass(kw_only=True)
+class Trace:
+    """The allocations of a step of one microbatch, starting with weights in memory and nothing else."""
 
-    @property
-    def total(self) -> int:
-        return sum(self.live.values())
+    weight_bytes: int
+    """Parameters and buffers, each in the number format it is held in."""
+    sizes: list[int] = field(default_factory=list)
+    """Bytes of each allocation."""
+    kinds: list[str] = field(default_factory=list)
+    """What it is for: activations, logits, weight copies, temporaries, gradients, optimizer."""
+    events: dict[str, list[int]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
+    """By phase: n makes allocation number n, ~n releases it. Gradients and the optimizer's state are not released."""
 
 
-class _Tracker(TorchDispatchMode):
-    """Keeps the bytes that are alive by kind, and the largest total of each phase."""
+def simulate_step(
+    meta: nn.Module, shape: Shape, *, precision: str, optimizer: OptimizerConfig, device: torch.device
+) -> Trace:
+    """Trace a step.
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.kind = "activations"
-        self.phase = PHASES[0]
-        self.peaks = {phase: _Phase() for phase in PHASES}
-        self._live: Counter[str] = Counter()
-        self._kinds: dict[int, tuple[str, int]] = {}
-        self._weights = {parameter.untyped_storage()._cdata for parameter in parameters}
+    Args:
+        meta: the model on the meta device, with its adapter and with checkpointing switched on or off; left as it is.
+        shape: rows and tokens of the forward pass.
+        precision: `amp_bf16` or `fp32`.
+        optimizer: the job's.
+        device: where the step would run.
+
+    Raises:
+        Exception: of many kinds, when the model goes by the values of its tensors or has kernels without a rule for
+        shapes.
+    """
+    model = copy.deepcopy(meta)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
+        _imagine(model, device)
+        prepare_model(model, precision)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        recorder = _Recorder([*model.parameters(), *model.buffers()])
+        with recorder:
+            loss = _forward(model, shape, recorder, precision, device)
+            recorder.enter("backward", "temporaries")
+            loss.backward()  # type: ignore[no-untyped-call]
+            del loss
+            recorder.rename((p.grad for p in trained if p.grad is not None), "gradients")
+            recorder.enter("optimizer step", "temporaries")
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            stepper = build_optimizer(optimizer, model, device=device)
+            stepper.step()
+            recorder.rename((each for state in stepper.state.values() for each in state.values()), "optimizer")
+        recorder.close()
+    return recorder.trace
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down what is allocated and released while it is entered."""
+
+    def __init__(self, weights: Iterable[torch.Tensor]) -> None:
+        super().__init__()
+        self._weights = {each.untyped_storage()._cdata: each.untyped_storage() for each in weights}
+        self._phase, self._kind = PHASES[0], "activations"
+        self._numbers: dict[int, int] = {}
+        self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self.trace = Trace(weight_bytes=sum(storage.nbytes() for storage in self._weights.values()))
+
+    def enter(self, phase: str, kind: str) -> None:
+        """What is allocated from now on belongs to `phase` and is of `kind`."""
+        self._phase, self._kind = phase, kind
+
+    def rename(self, tensors: Iterable[torch.Tensor], kind: str) -> None:
+        """Find out later what the memory of `tensors` is for."""
+        for tensor in tensors:
+            number = self._numbers.get(tensor.untyped_storage()._cdata)
+            if number is not None:
+                self.trace.kinds[number] = kind
+
+    def close(self) -> None:
+        """Whatever is released from now on goes with the simulation, not with the step."""
+        self._alive.clear()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        kind = self.kind
+        result = self._run(func, args, kwargs or {})
+        kind = self._kind
         if func is torch.ops.aten._to_copy.default and args[0].untyped_storage()._cdata in self._weights:
             kind = "weight copies"
         for leaf in tree_leaves(result):
@@ -75,76 +131,29 @@ class _Tracker(TorchDispatchMode):
                 self._add(leaf.untyped_storage(), kind)
         return result
 
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1.0 if args[0].is_floating_point() else 0
+        if func is torch.ops.aten.add.Tensor and self._phase == "backward" and not torch.is_grad_enabled():
+            first, second = args
+            if isinstance(second, torch.Tensor) and first.shape == second.shape and first.dtype == second.dtype:
+                # Two gradients of one tensor: the engine adds plain tensors in place, but not those of a subclass.
+                return first
+        return func(*args, **kwargs)
+
     def _add(self, storage: torch.UntypedStorage, kind: str) -> None:
         key = storage._cdata
-        if key in self._kinds or key in self._weights:
+        if key in self._numbers or key in self._weights:
             return
-        self._kinds[key] = (kind, storage.nbytes())
-        self._live[kind] += storage.nbytes()
-        weakref.finalize(storage, self._remove, key)
-        self._note()
+        self._numbers[key] = len(self.trace.sizes)
+        self._alive[key] = weakref.ref(storage, lambda _: self._remove(key))
+        self.trace.events[self._phase].append(len(self.trace.sizes))
+        self.trace.sizes.append(storage.nbytes())
+        self.trace.kinds.append(kind)
 
     def _remove(self, key: int) -> None:
-        kind, size = self._kinds.pop(key)
-        self._live[kind] -= size
-
-    def rename(self, tensor: torch.Tensor, kind: str) -> None:
-        """Count a tensor's memory as another kind from now on."""
-        key = tensor.untyped_storage()._cdata
-        if key in self._kinds:
-            old, size = self._kinds[key]
-            self._kinds[key] = (kind, size)
-            self._live[old] -= size
-            self._live[kind] += size
-            self._note()
-
-    def enter(self, phase: str, kind: str) -> None:
-        """What is allocated from now on belongs to `phase` and is of `kind`."""
-        self.phase, self.kind = phase, kind
-        self._note()
-
-    def _note(self) -> None:
-        if sum(self._live.values()) > self.peaks[self.phase].total:
-            self.peaks[self.phase] = _Phase(self._live.copy())
-
-
-def simulate_step(
-    meta: nn.Module,
-    shape: Shape,
-    *,
-    precision: str,
-    device: torch.device,
-    accumulate: bool,
-    num_blocks: int | None = None,
-) -> dict[str, Counter[str]]:
-    """Bytes beside weights and optimizer state, by kind, at the peak of each phase of a forward and backward pass.
-
-    Args:
-        meta: the model on the meta device, with its adapter and with checkpointing switched on or off; left as it is.
-        shape: rows and tokens of the pass.
-        precision: `amp_bf16` or `fp32`.
-        device: that the step is imagined on.
-        accumulate: gradients of an earlier microbatch are there.
-        num_blocks: compute only the first ones.
-    """
-    model = copy.deepcopy(meta)
-    if num_blocks is not None:
-        _truncate(model, num_blocks)
-    with FakeTensorMode(), torch.device(device):
-        _imagine(model, device)
-        prepare_model(model, precision)
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        tracker = _Tracker(list(model.parameters()))
-        hooks = [parameter.register_post_accumulate_grad_hook(_count_gradient(tracker)) for parameter in trained]
-        with tracker:
-            if accumulate:
-                tracker.kind = "gradients"
-                for parameter in trained:
-                    parameter.grad = torch.zeros_like(parameter)
-            _forward_backward(model, shape, tracker, precision, device)
-        for hook in hooks:
-            hook.remove()
-    return {phase: peak.live for phase, peak in tracker.peaks.items()}
+        del self._alive[key]
+        self.trace.events[self._phase].append(~self._numbers.pop(key))
 
 
 def _imagine(model: nn.Module, device: torch.device) -> None:
@@ -158,17 +167,6 @@ def _imagine(model: nn.Module, device: torch.device) -> None:
     model.train()
 
 
-def _truncate(model: Any, num_blocks: int) -> None:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    decoder = base.get_decoder()
-    config = base.config.get_text_config()
-    for name, child in decoder.named_children():
-        if isinstance(child, nn.ModuleList) and len(child) == config.num_hidden_layers:
-            setattr(decoder, name, child[:num_blocks])
-            decoder.config.num_hidden_layers = config.num_hidden_layers = num_blocks
-            return
-
-
 def _fake(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     empty = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
     if isinstance(tensor, nn.Parameter):
@@ -176,44 +174,43 @@ def _fake(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return empty
 
 
-def _count_gradient(tracker: _Tracker) -> Callable[[torch.Tensor], None]:
-    def hook(parameter: torch.Tensor) -> None:
-        if parameter.grad is not None:
-            tracker.rename(parameter.grad, "gradients")
-
-    return hook
-
-
-def _forward_backward(model: Any, shape: Shape, tracker: _Tracker, precision: str, device: torch.device) -> None:
+def _forward(model: Any, shape: Shape, recorder: _Recorder, precision: str, device: torch.device) -> torch.Tensor:
+    """The loss over a batch in which every token is trained, as `CausalLMLoss` computes it."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    decoder, head = base.get_decoder(), base.get_output_embeddings()
-    tracker.enter(PHASES[0], "activations")
     zeros_BS = torch.zeros(shape.microbatch, shape.seq_len, dtype=torch.int64)
-    packing = likely_packing(base, decoder, device)
-    tokens = Tokens(input_ids_BS=zeros_BS, position_ids_BS=zeros_BS, starts_BS=zeros_BS, packed=False)
-    first_block = decoder_blocks(decoder)[0]
-    mark = first_block.register_forward_hook(lambda module, args, output: _mark_end(output, tracker))
+    targets_N = zeros_BS.flatten()
+    tokens = Tokens(input_ids_BS=zeros_BS, position_ids_BS=zeros_BS, starts_BS=zeros_BS, packed=shape.packed)
+    arguments = _arguments(base, tokens, device)
+    head = _linear_head(base)
     with autocast(precision, device):
-        hidden_BSD = decoder(use_cache=False, **packing.arguments(tokens)).last_hidden_state
-    mark.remove()
-    hidden_ND = hidden_BSD.flatten(0, 1).index_select(0, zeros_BS.flatten())
-    del hidden_BSD
-    tracker.enter(PHASES[1], "logits")
-    with autocast(precision, device):
-        loss = linear_cross_entropy(
+        if head is None:
+            logits_BSV = base(use_cache=False, **arguments).logits
+            recorder.enter("forward", "logits")
+            return torch.nn.functional.cross_entropy(logits_BSV.flatten(0, 1).float(), targets_N)
+        hidden_ND = base.get_decoder()(use_cache=False, **arguments).last_hidden_state.flatten(0, 1)
+        hidden_ND = hidden_ND.index_select(0, targets_N)
+        recorder.enter("forward", "logits")
+        return linear_cross_entropy(
             hidden_ND,
             head.weight,
-            zeros_BS.flatten(),
+            targets_N,
             denominator=1.0,
             chunk_tokens=default_chunk_tokens(device),
             bias_V=head.bias,
         )
-    del hidden_ND
-    tracker.enter(PHASES[2], "backward")
-    loss.backward()
 
 
-def _mark_end(output: Any, tracker: _Tracker) -> None:
-    hidden = output[0] if isinstance(output, tuple) else output
-    if hidden.requires_grad:
-        hidden.register_hook(lambda gradient: tracker.enter(PHASES[3], "backward"))
+def _arguments(base: Any, tokens: Tokens, device: torch.device) -> dict[str, torch.Tensor]:
+    packing = likely_packing(base, base.get_decoder(), device)
+    arguments = packing.arguments(tokens)
+    if isinstance(packing, PackedPositions) and not tokens.packed:
+        # Of fake positions transformers cannot tell that they are plain, and would build a mask of S x S.
+        arguments.pop("position_ids", None)
+    return arguments
+
+
+def _linear_head(base: Any) -> nn.Linear | None:
+    head = base.get_output_embeddings()
+    if hasattr(head, "modules_to_save"):
+        head = head.modules_to_save[head.active_adapter]
+    return head if type(head) is nn.Linear else None
