@@ -9,7 +9,12 @@ import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples on every machine: a new one that fails belongs to a fuzzing run, not to somebody else's change.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 pytest_plugins = ["s3_server"]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from genai.config.finetune import DataChecksConfig
 from genai.data.rows import BadRow, RowSet
 from genai.data.summary import DataSummary
-from genai.data.tokenized import TokenizedRows
 from genai.errors import GateError, Problem
+
+if TYPE_CHECKING:
+    from genai.data.tokenized import TokenizedRows
 
 _NUM_SAMPLES = 3
 

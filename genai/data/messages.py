@@ -41,6 +41,9 @@ def _message(message: Mapping[str, Any], number: int) -> Message:
     role = present["role"]
     if role not in ROLES:
         raise Unusable(f"message {number} has the role '{role}'{role_hint(str(role), ROLES)}")
+    calls = present.get("tool_calls", [])
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise Unusable(f"message {number} has tool_calls that are no list of objects")
     extra = {key: present[key] for key in _EXTRA if key in present}
     content = _content(present.get("content", ""), number)
     if not content.strip() and role != "tool" and "tool_calls" not in extra:

@@ -174,11 +174,9 @@ def _microbatch_size(config: FinetuneConfig, meta: torch.nn.Module, tokens: Toke
 
 def longest_row(config: FinetuneConfig, tokens: TokenizedRows) -> int:
     """Tokens of the longest row of a batch, padding to a multiple of 8 included."""
-    dataset = config.train_loader.dataset
-    limit = dataset.max_seq_len or config.max_seq_len
-    if dataset.packing_ratio is not None:
-        return limit
-    return min(limit, -(-int(tokens.lengths.max()) // 8) * 8)
+    if config.train_loader.dataset.packing_ratio is not None:
+        return max_row(config)
+    return min(max_row(config), -(-int(tokens.lengths.max()) // 8) * 8)
 
 
 def max_row(config: FinetuneConfig) -> int:

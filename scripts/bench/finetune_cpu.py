@@ -231,6 +231,7 @@ def our_trainer(model: Any, *, steps: int, folder: Path, compiled: bool = False,
     from genai.data.tokenized import TokenizedRows
     from genai.jobs.metric_sinks import MetricSinks
     from genai.tracking.metrics import MetricsLog
+    from genai.training.allocator import keep_freed_memory
     from genai.training.callbacks import build_callbacks
     from genai.training.checkpoints import Checkpoints
     from genai.training.compiling import compile_blocks
@@ -242,8 +243,9 @@ def our_trainer(model: Any, *, steps: int, folder: Path, compiled: bool = False,
 
     device = torch.device("cpu")
     prepare_model(model, "amp_bf16")
+    keep_freed_memory()
     if compiled:
-        compile_blocks(model, deterministic=False)
+        compile_blocks(model, device=device)
     rows = TokenizedRows.from_lists(random_rows(ROWS * (steps + 4), model.config.vocab_size, length))
     stream = BatchStream(
         rows, max_seq_len=length, batch_size=ROWS, packing=True, shuffle=True, seed=1, drop_last=False, pad_token_id=0

@@ -1,190 +1,171 @@
-"""Predicted against measured peak memory of fine-tuning on a CPU.
+"""Predicted against measured peak memory of a training on a CPU.
 
-    python scripts/bench/memory_plan.py                    the table: full and LoRA, 256 and 1024 tokens, 1 and 4 rows
-    python scripts/bench/memory_plan.py --quick --json     four settings, one JSON object, under a minute
+    python scripts/bench/memory_plan.py                    eight settings and the 4.5 GiB goal (ten minutes)
+    python scripts/bench/memory_plan.py --quick --json     two settings, one JSON object, under a minute
 
-Each setting runs in a process of its own that trains two steps of two microbatches with the product's own parts;
-measured is the process's peak resident memory (VmHWM) less what was resident once everything was imported. The model is
-SmolLM2-135M-Instruct from the gallery, or with `--random` its shape with random weights.
+Each setting runs in a process of its own through the job's real code (`build_parts`, the trainer) for a few optimizer
+steps of two microbatches. Measured is the peak of its resident memory (VmHWM) less what it had after importing torch,
+transformers and peft; predicted is what `genai finetune --dry-run` says.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import random
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-SETTINGS = tuple(f"{method},{rows},{seq}" for method in ("full", "lora") for seq in (256, 1024) for rows in (1, 4))
-QUICK = ("full,4,256", "full,1,1024", "lora,4,256", "lora,1,1024")
-STEPS, MICROBATCHES = 2, 2
-MODEL = "gallery:smollm2-135m-instruct"
+SETTINGS = [(method, seq, rows) for method in ("lora", "full") for seq in (256, 1024) for rows in (1, 4)]
+QUICK = [("lora", 256, 4), ("full", 256, 1)]
+GOAL_BYTES = 4.5 * 2**30
+"""Full fine-tuning of SmolLM2-135M, sequence 1024, global batch 8, everything counted."""
+WORDS = ["the", "brick", "wall", "of", "a", "house", "must", "not", "be", "laid", "in", "frost", "sand", "and", "lime"]
+
+
+# --- the parent: one process a setting --------------------------------------------------------------------------------
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="four settings")
+    parser.add_argument("--quick", action="store_true", help="two settings, two steps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--random", action="store_true", help="random weights: needs no download")
-    parser.add_argument(
-        "--setting", action="append", help="METHOD,ROWS,TOKENS instead of the list; METHOD full or lora"
-    )
+    parser.add_argument("--model", default="gallery:smollm2-135m-instruct", help="reference of a model")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps(measure(options.worker, random=options.random)))
+        print(json.dumps(measure(json.loads(options.worker))))
         return
-    settings = options.setting or (QUICK if options.quick else SETTINGS)
-    rows = [run_worker(setting, random=options.random) for setting in settings]
-    report = {"benchmark": "memory_plan", "model": MODEL, "settings": rows}
-    print(json.dumps(report) if options.json else table(rows))
+    results = [run(job) for job in jobs(options)]
+    report = {"benchmark": "memory_plan", "model": options.model, "results": results}
+    print(json.dumps(report) if options.json else table(results))
 
 
-def run_worker(setting: str, *, random: bool) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--worker", setting, *(["--random"] if random else [])]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+def jobs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What is measured; the last of the full list is the goal, with the microbatch left to genai."""
+    common = {"model": options.model, "steps": 2 if options.quick else 3}
+    for method, seq, rows in QUICK if options.quick else SETTINGS:
+        yield {**common, "method": method, "seq": seq, "microbatch": rows, "global_batch": 2 * rows}
+    if not options.quick:
+        yield {**common, "method": "full", "seq": 1024, "microbatch": "auto", "global_batch": 8}
+
+
+def run(job: Mapping[str, Any]) -> dict[str, Any]:
+    print("{method} {seq} x {microbatch}".format(**job), file=sys.stderr, flush=True)
+    command = [sys.executable, __file__, "--worker", json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{setting} failed:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{job} failed:\n{done.stderr[-3000:]}")
     values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return values
+    return {**job, **values}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| setting | predicted MiB | measured MiB | error | at the peak |", "|---|---|---|---|---|"]
-    for row in rows:
-        predicted, measured = (row[key] / 2**20 for key in ("predicted_bytes", "measured_bytes"))
-        parts = ", ".join(f"{name} {size / 2**20:.0f}" for name, size in row["parts"].items())
-        error = predicted / measured - 1
-        lines.append(
-            f"| {row['setting']} | {predicted:.0f} | {measured:.0f} | {error:+.0%} | {row['moment']}: {parts} |"
-        )
+def table(results: list[dict[str, Any]]) -> str:
+    lines = [
+        "| training | seq | microbatch | predicted MiB | measured MiB | measured / predicted |",
+        "|---|---|---|---|---|---|",
+    ]
+    for each in results:
+        cells = (each["method"], each["seq"], each["microbatch"], f"{each['predicted_bytes'] / 2**20:.0f}")
+        measured = f"{each['measured_bytes'] / 2**20:.0f}", f"{each['measured_bytes'] / each['predicted_bytes']:.2f}"
+        lines.append("| " + " | ".join(map(str, (*cells, *measured))) + " |")
+    for each in results:
+        if each["microbatch"] == "auto":
+            whole = f"{each['total_bytes'] / 2**30:.2f} GiB with imports, goal {GOAL_BYTES / 2**30} GiB"
+            lines += ["", f"full, sequence 1024, global batch 8, microbatch {each['chosen_microbatch']}: {whole}"]
     return "\n".join(lines)
 
 
-# --- the worker: one setting ------------------------------------------------------------------------------------------
+# --- the child: one training ------------------------------------------------------------------------------------------
 
 
-def measure(setting: str, *, random: bool) -> dict[str, Any]:
-    """Predict and train; everything is imported before the first reading."""
-    import torch
+def measure(job: Mapping[str, Any]) -> dict[str, Any]:
+    import peft  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
 
-    method, rows_text, seq_text = setting.split(",")
-    rows, seq = int(rows_text), int(seq_text)
-    config = job(method, rows, seq)
-    model_config, load = model_source(random)
-    import_all()
-    base_bytes = status_bytes("VmRSS")
-    train(config, load, rows, seq)
-    measured_bytes = status_bytes("VmHWM") - base_bytes
+    imported = status_bytes("VmRSS")
+    with tempfile.TemporaryDirectory() as folder:
+        parts = train(job, Path(folder))
+    peak = status_bytes("VmHWM")
+    from genai.jobs.finetune_parts import longest_row
+    from genai.training.plan.memory import predict
 
-    from transformers import AutoModelForCausalLM
-
-    from genai.training.plan.microbatch import plan_memory
-
-    with torch.device("meta"):
-        meta = AutoModelForCausalLM.from_config(model_config, attn_implementation="eager")
-    meta.tie_weights()
-    if random:
-        # Random weights are made in their final number format: no file is mapped meanwhile.
-        meta.config.dtype = torch.bfloat16
-    plan = plan_memory(meta, config, microbatch=rows, device=torch.device("cpu"))
+    seq_len = longest_row(parts.config, parts.train_tokens)
+    plan = predict(
+        parts.meta, parts.config, microbatch_size=parts.microbatch_size, seq_len=seq_len, device=parts.device
+    )
     return {
-        "setting": setting,
         "predicted_bytes": plan.total_bytes,
-        "measured_bytes": measured_bytes,
-        "imported_bytes": base_bytes,
+        "measured_bytes": peak - imported,
+        "total_bytes": peak,
+        "chosen_microbatch": parts.microbatch_size,
         "moment": plan.moment,
-        "parts": plan.parts,
+        "parts": dict(plan.parts),
     }
 
 
-def job(method: str, rows: int, seq: int) -> Any:
-    from genai.config.finetune import (
-        FinetuneConfig,
-        FinetuningDatasetConfig,
-        FinetuningLoaderConfig,
-        HFCausalLMConfig,
-        PeftConfig,
-    )
+def train(job: Mapping[str, Any], folder: Path) -> Any:
+    from genai.config.finetune import FinetuneConfig
+    from genai.config.loading import load
+    from genai.jobs.finetune_inputs import read_inputs
 
-    return FinetuneConfig(
-        model=HFCausalLMConfig(
-            pretrained_model_name_or_path=MODEL, peft_config=PeftConfig() if method == "lora" else None
-        ),
-        train_loader=FinetuningLoaderConfig(dataset=FinetuningDatasetConfig()),
-        max_seq_len=seq,
-        global_train_batch_size=rows * MICROBATCHES,
-    )
+    loaded = load(write_job(job, folder), FinetuneConfig)
+    inputs = read_inputs(loaded)
+    from genai.jobs.finetune_parts import build_parts, build_trainer
+
+    parts = build_parts(loaded, inputs)
+    build_trainer(parts, Nothing(), Nothing(), run_name="memory").fit()  # type: ignore[arg-type]
+    return parts
 
 
-def model_source(random: bool) -> tuple[Any, Any]:
-    """The model's config, and what loads it in float32."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+class Nothing:
+    """Keeps no checkpoint and no metric."""
 
-    if random:
-        config: Any = LlamaConfig(
-            vocab_size=49152,
-            hidden_size=576,
-            intermediate_size=1536,
-            num_hidden_layers=30,
-            num_attention_heads=9,
-            num_key_value_heads=3,
-            tie_word_embeddings=True,
-        )
-        return config, lambda: AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
-    from genai.models.references import resolve_model
+    def save(self, trainer: Any) -> str:
+        return "none"
 
-    path = resolve_model(MODEL).path
-    return (
-        AutoConfig.from_pretrained(path),
-        lambda: AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa"),
-    )
+    def prune(self, *, best: str | None) -> None:
+        pass
+
+    def log(self, state: Any, metrics: Any) -> None:
+        pass
 
 
-def import_all() -> None:
-    """What a training process has imported before its model is loaded."""
-    import transformers.models.llama.modeling_llama  # noqa: F401
+def write_job(job: Mapping[str, Any], folder: Path) -> Path:
+    """A job file, and enough text for its steps."""
+    words = random.Random(1)
+    num_rows = 8 * job["global_batch"] * (job["steps"] + 1)
+    rows = [" ".join(words.choices(WORDS, k=words.randint(job["seq"] // 4, job["seq"] // 2))) for _ in range(num_rows)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    model: dict[str, Any] = {"pretrained_model_name_or_path": job["model"]}
+    if job["method"] == "lora":
+        model["peft_config"] = {"r": 16, "target_modules": "all-linear"}
+    config = {
+        "runs_dir": str(folder / "runs"),
+        "max_seq_len": job["seq"],
+        "model": model,
+        "train_loader": {"dataset": {"path": str(folder / "rows.jsonl"), "packing_ratio": "auto"}},
+        "max_duration": f"{job['steps']}ba",
+        "global_train_batch_size": job["global_batch"],
+        "device_train_microbatch_size": job["microbatch"],
+        "device": "cpu",
+        "num_threads": 1,
+    }
+    path = folder / "job.yaml"
+    path.write_text(json.dumps(config))  # JSON is YAML
+    return path
 
 
-def train(config: Any, load: Any, rows: int, seq: int) -> None:
-    import torch
-
-    from genai.models.adapters import add_adapter
-    from genai.training.allocator import keep_freed_memory
-    from genai.training.forward import CausalLMLoss
-    from genai.training.optimizers import build_optimizer
-    from genai.training.precision import prepare_model
-
-    torch.manual_seed(0)
-    model = load()
-    if config.model.peft_config is not None:
-        model = add_adapter(model, config.model.peft_config)
-    prepare_model(model, config.precision)
-    keep_freed_memory()
-    model.train()
-    model_loss = CausalLMLoss(model, precision=config.precision, device="cpu")
-    optimizer = build_optimizer(config.optimizer, model)
-    positions = torch.arange(seq).repeat(rows, 1)
-    for _ in range(STEPS):
-        for _ in range(MICROBATCHES):
-            ids = torch.randint(0, 49152, (rows, seq))
-            labels = ids.clone()
-            labels[:, 0] = -100
-            batch = {"input_ids": ids, "labels": labels, "position_ids": positions}
-            model_loss.loss(batch, float(rows * (seq - 1) * MICROBATCHES)).backward()
-        torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def status_bytes(name: str) -> int:
-    """A line of /proc/self/status, such as VmHWM, in bytes."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        line = next(line for line in file if line.startswith(f"{name}:"))
-    return int(line.split()[1]) << 10
+def status_bytes(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) << 10
+    raise SystemExit("this benchmark reads /proc/self/status, which is Linux's")
 
 
 if __name__ == "__main__":

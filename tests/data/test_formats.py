@@ -252,6 +252,13 @@ def test_no_record_ends_in_a_traceback(values: dict[str, Any], kind: Format) -> 
     row = convert(values, kind)
     if isinstance(row, Row):
         assert row.text or any(message.trained for message in row.messages)
-        assert row.key and row.content
+        assert row.key
+        assert row.content or any("tool_calls" in message.extra for message in row.messages)
     else:
         assert row.reason
+
+
+def test_tool_calls_are_a_list_of_objects() -> None:
+    row = convert({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": "look"}]}, "chat")
+    assert isinstance(row, BadRow)
+    assert row.reason == "message 2 has tool_calls that are no list of objects"

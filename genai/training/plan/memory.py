@@ -20,7 +20,9 @@ from torch import nn
 from genai.config.finetune import FinetuneConfig, PeftConfig
 from genai.errors import GenaiError
 from genai.models.adapters import add_adapter
+from genai.models.quiet import quiet_transformers
 from genai.models.references import resolve_adapter
+from genai.training.activation_checkpointing import checkpoint_activations
 from genai.training.plan.heap import Heap
 from genai.training.plan.simulate import PHASES, Shape, Trace, simulate_step
 from genai.training.precision import frozen_dtype
@@ -68,9 +70,9 @@ def predict(
     Raises:
         UnpredictableError: the model goes by values that a simulation does not have.
     """
-    model = imagine_model(meta_model, config)
     shape = Shape(microbatch_size, seq_len, packed=config.train_loader.dataset.packing_ratio is not None)
     try:
+        model = imagine_model(meta_model, config)
         trace = simulate_step(model, shape, precision=config.precision, optimizer=config.optimizer, device=device)
     except Exception as error:  # whatever a model's own code raises when its tensors have no values
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -88,10 +90,11 @@ def predict(
 def imagine_model(meta_model: nn.Module, config: FinetuneConfig) -> nn.Module:
     """A copy of `meta_model` as the job trains it: with its attention, adapter, frozen weights and checkpointing."""
     model: Any = copy.deepcopy(meta_model)
-    # Flash attention keeps what sdpa keeps, and may be missing here.
-    model.set_attn_implementation(config.model.attn_implementation.replace("flash_attention_2", "sdpa"))
+    with quiet_transformers():
+        # Flash attention keeps what sdpa keeps, and may be missing here.
+        model.set_attn_implementation(config.model.attn_implementation.replace("flash_attention_2", "sdpa"))
     if config.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     peft = _peft_of(config)
     if peft is not None:
         model = add_adapter(model, replace(peft, init_lora_weights=True))
@@ -110,14 +113,14 @@ def _peft_of(config: FinetuneConfig) -> PeftConfig | None:
 
 def _held(model: nn.Module, trace: Trace, config: FinetuneConfig) -> dict[str, int]:
     """What lies in memory all the time."""
-    trained = 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = trace.weight_bytes - trained
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    frozen_bytes = frozen_dtype(config.precision).itemsize * sum(parameter.numel() for parameter in frozen)
+    parts = {"weights": trace.weight_bytes - frozen_bytes, "frozen weights": frozen_bytes}
     if config.model.quantization is not None:
-        linear = {m.weight for m in model.modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad}
-        held_bits = 8 * frozen_dtype(config.precision).itemsize
-        saved_bits = held_bits - config.model.quantization.bits
-        frozen -= sum(weight.numel() for weight in linear) * saved_bits // 8
-    return {"weights": trained, "frozen weights": frozen}
+        linear = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}.intersection(frozen)
+        saved_bits = 8 * frozen_dtype(config.precision).itemsize - config.model.quantization.bits
+        parts["frozen weights"] -= sum(weight.numel() for weight in linear) * saved_bits // 8
+    return parts
 
 
 def _loading(meta_model: nn.Module, config: FinetuneConfig, device: torch.device) -> dict[str, int]:

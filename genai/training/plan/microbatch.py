@@ -33,6 +33,7 @@ def choose_microbatch(
     seq_len: int,
     device: torch.device,
     mean_row_tokens: float | None = None,
+    memory_bytes: int | None = None,
 ) -> int:
     """Rows of a forward pass for `device_train_microbatch_size: auto`.
 
@@ -42,11 +43,12 @@ def choose_microbatch(
         seq_len: longest row in tokens.
         device: where it will run.
         mean_row_tokens: mean length of a row; by default all are as long as the longest.
+        memory_bytes: what there is; by default what is free now.
 
     Raises:
         GenaiError: not even one row fits; says what would.
     """
-    fit = _Fit(meta_model, config, seq_len, device)
+    fit = _Fit(meta_model, config, seq_len, device, memory_bytes)
     wanted = round(_GOOD_TOKENS[device.type] / (mean_row_tokens or seq_len))
     wanted = min(max(1, wanted), config.global_train_batch_size)
     try:
@@ -63,14 +65,20 @@ def choose_microbatch(
 
 
 def check_fits(
-    meta_model: nn.Module, config: FinetuneConfig, *, microbatch_size: int, seq_len: int, device: torch.device
+    meta_model: nn.Module,
+    config: FinetuneConfig,
+    *,
+    microbatch_size: int,
+    seq_len: int,
+    device: torch.device,
+    memory_bytes: int | None = None,
 ) -> None:
-    """Hold a microbatch that the user chose against the memory, before anything is loaded.
+    """Hold a microbatch that the user chose against the memory, before anything is loaded; arguments as above.
 
     Raises:
         GenaiError: it cannot fit; says what the largest setting is that does.
     """
-    fit = _Fit(meta_model, config, seq_len, device)
+    fit = _Fit(meta_model, config, seq_len, device, memory_bytes)
     try:
         if fit.share(microbatch_size) > 1:
             raise fit.refusal(microbatch_size)
@@ -88,12 +96,19 @@ def _halves(number: int) -> Iterator[int]:
 class _Fit:
     """Predictions for one job, held against the memory that is free."""
 
-    def __init__(self, meta_model: nn.Module, config: FinetuneConfig, seq_len: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        meta_model: nn.Module,
+        config: FinetuneConfig,
+        seq_len: int,
+        device: torch.device,
+        memory_bytes: int | None,
+    ) -> None:
         self._meta_model = meta_model
         self._config = config
         self._seq_len = seq_len
         self._device = device
-        self._available_bytes = available_bytes(device)
+        self._available_bytes = available_bytes(device) if memory_bytes is None else memory_bytes
         self._known: dict[tuple[int, int, bool], int] = {}
 
     def needed_bytes(self, rows: int, *, seq_len: int | None = None, checkpointing: bool | None = None) -> int:
