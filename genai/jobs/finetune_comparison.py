@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -23,6 +23,7 @@ from genai.log import get_logger, progress
 from genai.models.generate import answer
 from genai.storage.atomic import write_json
 from genai.tracking.run import RunDirectory
+from genai.training.compiling import eagerly
 from genai.training.evaluate import EvalLoss, evaluate
 from genai.training.precision import autocast
 from genai.training.random_state import random_state, restore_random_state
@@ -168,9 +169,7 @@ def _base_answers(parts: Parts) -> tuple[Answers, ...]:
 
 def _answer(parts: Parts, row: Row) -> str:
     messages = [{"role": message.role, "content": message.content} for message in row.messages[:-1]]
-    # Every token has another shape; blocks that were compiled for training would be compiled again and again.
-    eagerly = torch.compiler.set_stance("force_eager") if parts.config.compile else nullcontext()
-    with torch.no_grad(), autocast(parts.config.precision, parts.device), eagerly:
+    with torch.no_grad(), autocast(parts.config.precision, parts.device), eagerly():
         return answer(parts.model, parts.tokenizer, messages, max_new_tokens=parts.config.compare.max_new_tokens)
 
 

@@ -138,13 +138,17 @@ def build_parts(loaded: Loaded[FinetuneConfig], inputs: Inputs) -> Parts:
     stream = build_stream(config, train_tokens, pad_token_id(tokenizer))
     microbatch_size = _microbatch_size(config, meta, train_tokens, device)
     model = _load(loaded, resolved, tokenizer, device)
+    model_loss = CausalLMLoss(model, precision=config.precision, device=device)
+    if config.compile:
+        # Not before: the loss first looks at the model with passes of several shapes.
+        compile_blocks(model, device=device, deterministic=config.deterministic_mode)
     return Parts(
         config=config,
         device=device,
         resolved=resolved,
         tokenizer=tokenizer,
         model=model,
-        model_loss=CausalLMLoss(model, precision=config.precision, device=device),
+        model_loss=model_loss,
         rows=inputs,
         train_tokens=train_tokens,
         eval_tokens=eval_tokens,
@@ -250,8 +254,6 @@ def _load(
     if config.activation_checkpointing:
         with at(loaded, "activation_checkpointing"):
             checkpoint_activations(model)
-    if config.compile:
-        compile_blocks(model, device=device, deterministic=config.deterministic_mode)
     return model
 
 

@@ -17,6 +17,7 @@ from genai.config.finetune import FinetuneConfig
 from genai.config.loading import Loaded
 from genai.jobs.finetune import name_of_run
 from genai.jobs.finetune_inputs import read_inputs
+from genai.jobs.problems import named_keys
 from genai.log import get_logger, progress
 from genai.storage import is_remote
 from genai.storage.atomic import free_bytes
@@ -121,9 +122,10 @@ def make_plan(loaded: Loaded[FinetuneConfig], *, run_name: str | None = None, al
 
     # Asked before the model is loaded, since the prediction holds the model.
     available = available_bytes(choose_device(loaded.config))
-    parts = build_parts(loaded, inputs)
-    prove_disk(disk_needs(parts, directory.path))
-    return _describe(parts, directory, available)
+    with named_keys(loaded):
+        parts = build_parts(loaded, inputs)
+        prove_disk(disk_needs(parts, directory.path))
+        return _describe(parts, directory, available)
 
 
 def _describe(parts: Parts, directory: RunDirectory, available: int) -> Plan:

@@ -21,6 +21,7 @@ from genai.storage import is_remote
 from genai.storage.atomic import cache_dir
 from genai.tracking.catalog import size_bytes
 from genai.tracking.run import RunDirectory
+from genai.training.compiling import eagerly
 from genai.training.plan.disk import checkpoint_bytes, model_bytes
 from genai.training.proofs.accumulation import prove_accumulation
 from genai.training.proofs.disk import DiskNeed, prove_disk
@@ -86,7 +87,8 @@ def prove(parts: Parts, loaded: Loaded[FinetuneConfig], directory: RunDirectory)
         )
     if config.proofs.export:
         proofs.append(Proof(name="export", prove=lambda: _prove_export(parts, directory)))
-    results = run_proofs(proofs, key=_key(parts), cache_dir=cache_dir())
+    with eagerly():
+        results = run_proofs(proofs, key=_key(parts), cache_dir=cache_dir())
     _show_labels(results)
     return results
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -43,6 +44,16 @@ def compile_blocks(model: nn.Module, *, device: torch.device | str, deterministi
     for block in blocks:
         block.compile()
     return bool(blocks)
+
+
+def eagerly() -> AbstractContextManager[Any]:
+    """Within it compiled blocks run as they are written.
+
+    For passes of ever new shapes: each would be compiled anew, and from the ninth on torch compiles none any more, not
+    even those of training.
+    """
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def has_cpp_compiler() -> bool:

@@ -115,7 +115,7 @@ LET_TORCH_WARN = "import warnings; warnings.simplefilter('ignore')\n"
 """A prelude for jobs that compile: torch's compiler warns of itself."""
 RESUMABLE: dict[str, Any] = {"save_interval": "2ba", "eval_interval": "5ba", "save_num_checkpoints_to_keep": 1}
 """Packed, shuffled, accumulated, with dropout, saved in the middle of epochs: what a checkpoint forgot would show."""
-COMPILED = {"compile": True, "deterministic_mode": True, "max_duration": "8ba", "data": None}
+COMPILED = {"compile": True, "deterministic_mode": True, "max_duration": "8ba", "eval_interval": "8ba"}
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,11 @@ class Job:
         model = {"model": {"pretrained_model_name_or_path": str(self.folder / "model")}} if kind == "full" else {}
         return self.write(**{**RESUMABLE, **model, **(COMPILED if kind == "compiled" else {}), **changes})
 
-    def finish(self, config: Path, prelude: str = "") -> None:
-        """Run the job to its end."""
+    def finish(self, config: Path, prelude: str = "") -> str:
+        """Run the job to its end; returns what it said."""
         done = self.genai("finetune", str(config), prelude=prelude)
         assert done.returncode == 0, done.stderr
+        return done.stderr
 
     def outcome(self, run_directory: Path | None = None) -> dict[str, Any]:
         """What an interruption must not change: the bits of the weights, and every number that was told, told once."""

@@ -93,11 +93,11 @@ def imagine_model(meta_model: nn.Module, config: FinetuneConfig) -> nn.Module:
     with quiet_transformers():
         # Flash attention keeps what sdpa keeps, and may be missing here.
         model.set_attn_implementation(config.model.attn_implementation.replace("flash_attention_2", "sdpa"))
-    if config.activation_checkpointing:
-        checkpoint_activations(model)
     peft = _peft_of(config)
     if peft is not None:
         model = add_adapter(model, replace(peft, init_lora_weights=True))
+    if config.activation_checkpointing:
+        checkpoint_activations(model)
     imagined: nn.Module = model
     return imagined
 

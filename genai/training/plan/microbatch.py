@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from genai.config.finetune import FinetuneConfig
-from genai.errors import GenaiError
+from genai.errors import UsageError
 from genai.log import get_logger
 from genai.training.plan.limits import available_bytes
 from genai.training.plan.memory import UnpredictableError, predict
@@ -46,7 +46,7 @@ def choose_microbatch(
         memory_bytes: what there is; by default what is free now.
 
     Raises:
-        GenaiError: not even one row fits; says what would.
+        UsageError: not even one row fits; says what would.
     """
     fit = _Fit(meta_model, config, seq_len, device, memory_bytes)
     wanted = round(_GOOD_TOKENS[device.type] / (mean_row_tokens or seq_len))
@@ -76,7 +76,7 @@ def check_fits(
     """Hold a microbatch that the user chose against the memory, before anything is loaded; arguments as above.
 
     Raises:
-        GenaiError: it cannot fit; says what the largest setting is that does.
+        UsageError: it cannot fit; says what the largest setting is that does.
     """
     fit = _Fit(meta_model, config, seq_len, device, memory_bytes)
     try:
@@ -126,9 +126,9 @@ class _Fit:
         """Needed memory over free memory."""
         return self.needed_bytes(rows, seq_len=seq_len, checkpointing=checkpointing) / max(1, self._available_bytes)
 
-    def refusal(self, rows: int) -> GenaiError:
+    def refusal(self, rows: int) -> UsageError:
         """Why `rows` cannot be, and what can."""
-        return GenaiError(
+        return UsageError(
             f"{rows} x {self._seq_len} tokens need about {self.needed_bytes(rows) / 2**30:.1f} GiB of memory, and "
             f"{self._available_bytes / 2**30:.1f} GiB are free",
             where="device_train_microbatch_size",

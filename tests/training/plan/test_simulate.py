@@ -12,6 +12,8 @@ from genai.config.finetune import AdamWConfig, DecoupledLionWConfig
 from genai.training.plan.memory import imagine_model
 from genai.training.plan.simulate import PHASES, Shape, Trace, simulate_step
 
+pytestmark = pytest.mark.integration
+
 CPU = torch.device("cpu")
 
 
@@ -66,18 +68,20 @@ def test_a_real_forward_pass_keeps_what_the_simulated_one_keeps(
     from transformers import AutoModelForCausalLM
 
     from genai.models.adapters import add_adapter
+    from genai.training.activation_checkpointing import checkpoint_activations
     from genai.training.precision import prepare_model
 
     meta, config, shape = make_meta(), make_config(peft, activation_checkpointing=checkpointing), Shape(2, 192)
     trace = simulate(imagine_model(meta, config), shape)
     model: Any = AutoModelForCausalLM.from_config(meta.config, attn_implementation="sdpa")
-    if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
     if config.model.peft_config is not None:
         model = add_adapter(model, config.model.peft_config)
+    if checkpointing:
+        checkpoint_activations(model)
     prepare_model(model, "amp_bf16")
     simulated = sum(trace.sizes[number] for number in alive(trace, after="forward"))
-    assert simulated == pytest.approx(saved_for_backward(model, shape), rel=0.03)
+    # Checkpointing holds some tensors (rotary tables, random states) where autograd does not see them.
+    assert simulated == pytest.approx(saved_for_backward(model, shape), rel=0.1 if checkpointing else 0.03)
 
 
 def test_gradients_and_optimizer_state_are_those_of_the_trained_weights(make_meta: Callable[..., Any]) -> None:
