@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from genai.training import compiling
-from genai.training.compiling import compile_blocks, decoder_blocks, has_cpp_compiler
+from genai.training.compiling import compile_blocks, decoder_blocks, eagerly, has_cpp_compiler
 
 needs_compiler = pytest.mark.skipif(not has_cpp_compiler(), reason="no C++ compiler")
 
@@ -79,3 +79,23 @@ def test_without_a_compiler_it_says_so_and_goes_on(monkeypatch: pytest.MonkeyPat
 def test_a_compiler_is_looked_for_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert has_cpp_compiler() is False
+
+
+def test_eagerly_nothing_is_compiled_and_afterwards_it_is() -> None:
+    compiled: list[Any] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    class Block(torch.nn.Module):
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return hidden.square() + 1
+
+    block = Block()
+    block.compile(backend=backend)
+    with eagerly():
+        block(torch.ones(1, 2))
+    assert compiled == []
+    block(torch.ones(1, 2))
+    assert len(compiled) == 1
