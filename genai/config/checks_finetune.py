@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator
 from genai.config.durations import Duration
 from genai.config.findings import Finding, fault, no_effect
 from genai.config.finetune import (
-    ConstantConfig,
     FinetuneConfig,
     FinetuningDatasetConfig,
     FinetuningLoaderConfig,
-    LossSpikeConfig,
     PeftConfig,
     QuantizationConfig,
-    WSDConfig,
 )
+from genai.config.training import ConstantConfig, LossSpikeConfig, WSDConfig
 from genai.registry import suggest
 
 COLUMNS: dict[str, tuple[str, ...]] = {

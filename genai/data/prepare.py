@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 
 from genai.config.finetune import DataConfig, FinetuningDatasetConfig
@@ -16,9 +18,10 @@ from genai.data.rows import BadRow, Row, RowSet
 from genai.data.sources import read_records
 from genai.data.split import group_columns, split_rows
 from genai.data.summary import DataSummary, summarise_rows
-from genai.log import progress
+from genai.log import get_logger, progress
 from genai.registry import suggest
 
+_log = get_logger(__name__)
 _NUM_FIRST = 20
 """Records that are looked at to know the format."""
 
@@ -34,11 +37,17 @@ class PreparedRows:
     summary: DataSummary
     """Their numbers."""
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the content of all rows, in their order."""
+        rows = [*self.train.rows, *(self.evaluation.rows if self.evaluation else ())]
+        return hashlib.sha256("".join(row.key for row in rows).encode()).hexdigest()
+
 
 def prepare_rows(
     train: RowSet, evaluation: RowSet | None, data_cfg: DataConfig, *, max_rows: int | None = None
 ) -> PreparedRows:
-    """Split and check the rows of a job.
+    """Split and check the rows of a job, and tell their numbers.
 
     Args:
         train: `train_loader.dataset`, as `load_rows` gave it.
@@ -56,6 +65,8 @@ def prepare_rows(
     train = first_rows(train, max_rows)
     summary = summarise_rows(train, evaluation)
     check_rows(summary, train, evaluation, data_cfg.checks)
+    for line in summary.lines():
+        _log.info("%s", line)
     return PreparedRows(train=train, evaluation=evaluation, summary=summary)
 
 

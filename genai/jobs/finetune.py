@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from genai.config.finetune import FinetuneConfig
 from genai.config.loading import Loaded, config_hash
+from genai.data.prepare import PreparedRows
 from genai.errors import ConfigError, GenaiError, Problem, StoppedError, UsageError
-from genai.jobs.finetune_inputs import Inputs, read_inputs
+from genai.jobs.finetune_inputs import read_inputs
 from genai.jobs.problems import named_keys
 from genai.jobs.result import FinetuneResult
 from genai.log import get_logger
@@ -66,7 +67,9 @@ def name_of_run(loaded: Loaded[FinetuneConfig], run_name: str | None) -> str:
     return safe_name(run_name or loaded.config.run_name or f"{loaded.path.stem}-{config_hash(loaded)}")
 
 
-def _train(loaded: Loaded[FinetuneConfig], inputs: Inputs, directory: RunDirectory, started: float) -> FinetuneResult:
+def _train(
+    loaded: Loaded[FinetuneConfig], inputs: PreparedRows, directory: RunDirectory, started: float
+) -> FinetuneResult:
     # Torch and transformers are imported from here on.
     from genai.jobs import finetune_comparison as comparison
     from genai.jobs import finetune_parts as building
@@ -197,7 +200,9 @@ def _write_beginning(directory: RunDirectory, loaded: Loaded[FinetuneConfig], pa
     directory.write_inputs(parts.fingerprints)
 
 
-def _finished_result(directory: RunDirectory, loaded: Loaded[FinetuneConfig], inputs: Inputs) -> FinetuneResult | None:
+def _finished_result(
+    directory: RunDirectory, loaded: Loaded[FinetuneConfig], inputs: PreparedRows
+) -> FinetuneResult | None:
     """The result of a run that is done already; None where there is something left to do."""
     values = directory.read_result()
     now = _identity(loaded, inputs)
@@ -207,7 +212,7 @@ def _finished_result(directory: RunDirectory, loaded: Loaded[FinetuneConfig], in
     return FinetuneResult.from_json(values)
 
 
-def _identity(loaded: Loaded[FinetuneConfig], inputs: Inputs) -> dict[str, Any]:
+def _identity(loaded: Loaded[FinetuneConfig], inputs: PreparedRows) -> dict[str, Any]:
     """What a result belongs to, as JSON gives it back."""
     values: dict[str, Any] = json.loads(json.dumps({"config": asdict(loaded.config), "rows": inputs.fingerprint}))
     return values

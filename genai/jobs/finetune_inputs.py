@@ -5,23 +5,17 @@ Everything here is free of torch and transformers, so that a mistake in a job fi
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 
 from genai.config.finetune import FinetuneConfig, FinetuningDatasetConfig
 from genai.config.loading import Loaded
 from genai.config.secrets import resolve
-from genai.data.checks import check_rows
 from genai.data.faults import DataConfigError
-from genai.data.prepare import first_rows, load_rows
+from genai.data.prepare import PreparedRows, first_rows, load_rows, prepare_rows
 from genai.data.rows import RowSet
-from genai.data.split import split_rows
-from genai.data.summary import DataSummary, summarise_rows
 from genai.errors import ConfigError, GateError, Problem, UsageError
 from genai.jobs.problems import Problems, located
-from genai.log import get_logger
 from genai.models.chat_template import template_text
 from genai.models.loading import tokenizer_kwargs_problems
 from genai.models.references import exists_problem, resolve_adapter
@@ -30,27 +24,11 @@ from genai.storage.atomic import safe_name
 from genai.storage.manifest import list_folders
 from genai.tracking.loggers.base import LOGGERS
 
-_log = get_logger(__name__)
 _BAD_ROWS = "data.checks.max_bad_rows"
 _NUM_SHOWN = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """Rows, read and split."""
-
-    train: RowSet
-    evaluation: RowSet | None
-    summary: DataSummary
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 of the content of all rows, in their order."""
-        rows = [*self.train.rows, *(self.evaluation.rows if self.evaluation else ())]
-        return hashlib.sha256("".join(row.key for row in rows).encode()).hexdigest()
-
-
-def read_inputs(loaded: Loaded[FinetuneConfig], *, allow_code: bool = False) -> Inputs:
+def read_inputs(loaded: Loaded[FinetuneConfig], *, allow_code: bool = False) -> PreparedRows:
     """Check the references and read all rows.
 
     Args:
@@ -74,21 +52,7 @@ def read_inputs(loaded: Loaded[FinetuneConfig], *, allow_code: bool = False) -> 
     assert train is not None
     _check_destinations(loaded, problems)
     problems.raise_all()
-    if config.data.split is not None and len(train):
-        with problems.at("data.split"):
-            kept, held_back = split_rows(train.rows, config.data.split)
-            train, evaluation = replace(train, rows=kept), RowSet(rows=held_back)
-        if problems:
-            # Too few rows are left, maybe because of these.
-            bad = [Problem(message=row.reason, where=row.source) for row in train.bad[:_NUM_SHOWN]]
-            problems.extend("train_loader.dataset", bad)
-        problems.raise_all()
-    train = first_rows(train, config.train_loader.dataset.max_rows)
-    summary = summarise_rows(train, evaluation)
-    _check(loaded, summary, train, evaluation)
-    for line in summary.lines():
-        _log.info("%s", line)
-    return Inputs(train=train, evaluation=evaluation, summary=summary)
+    return _prepare(loaded, train, evaluation)
 
 
 def _check_model(loaded: Loaded[FinetuneConfig], problems: Problems, *, allow_code: bool) -> None:
@@ -182,12 +146,21 @@ def _read(
     return rows if loader == "train_loader" else first_rows(rows, dataset.max_rows)
 
 
-def _check(loaded: Loaded[FinetuneConfig], summary: DataSummary, train: RowSet, evaluation: RowSet | None) -> None:
-    """Hold the rows against data.checks; bad rows that no threshold was set for are a mistake, not a missed
-    threshold.
+def _prepare(loaded: Loaded[FinetuneConfig], train: RowSet, evaluation: RowSet | None) -> PreparedRows:
+    """Split the rows and hold them against data.checks; bad rows that no threshold was set for are a mistake, not a
+    missed threshold.
     """
+    config = loaded.config
     try:
-        check_rows(summary, train, evaluation, loaded.config.data.checks)
+        return prepare_rows(train, evaluation, config.data, max_rows=config.train_loader.dataset.max_rows)
+    except DataConfigError as error:
+        problems = Problems(loaded)
+        problems.extend(error.key, error.problems)
+        # Too few rows are left, maybe because of these.
+        bad = [Problem(message=row.reason, where=row.source) for row in train.bad[:_NUM_SHOWN]]
+        problems.extend("train_loader.dataset", bad)
+        problems.raise_all()
+        raise
     except GateError as error:
         about_bad_rows = (error.where or "").startswith(_BAD_ROWS)
         if not about_bad_rows or loaded.origin(_BAD_ROWS) != "default":

@@ -17,10 +17,11 @@ from genai.config.secrets import resolve
 from genai.data.batches import Batch, BatchStream, eval_batches
 from genai.data.checks import check_tokens
 from genai.data.labels import LabelSettings
+from genai.data.prepare import PreparedRows
 from genai.data.rows import RowSet
 from genai.data.tokenized import TokenizedRows, tokenize
 from genai.errors import GenaiError
-from genai.jobs.finetune_inputs import Inputs, warm_start_weights
+from genai.jobs.finetune_inputs import warm_start_weights
 from genai.jobs.metric_sinks import MetricSinks
 from genai.jobs.problems import at
 from genai.log import get_logger
@@ -59,7 +60,7 @@ class Parts:
     model: Any
     """A PreTrainedModel, or a PeftModel around one."""
     model_loss: CausalLMLoss
-    rows: Inputs
+    rows: PreparedRows
     train_tokens: TokenizedRows
     eval_tokens: TokenizedRows | None
     meta: Any
@@ -113,7 +114,7 @@ def choose_device(config: FinetuneConfig) -> torch.device:
     return torch.device("cpu")
 
 
-def build_parts(loaded: Loaded[FinetuneConfig], inputs: Inputs) -> Parts:
+def build_parts(loaded: Loaded[FinetuneConfig], inputs: PreparedRows) -> Parts:
     """Fetch and load the model, tokenise the rows.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from genai.config.finetune import DecoupledAdamWConfig, DecoupledLionWConfig, OptimizerConfig
+from genai.config.training import DecoupledAdamWConfig, DecoupledLionWConfig, OptimizerConfig
 from genai.errors import DataError
 
 _BUCKET_ELEMENTS = 1 << 24

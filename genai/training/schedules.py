@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from genai.config.durations import Duration, Unit
-from genai.config.finetune import ConstantConfig, CosineConfig, LinearConfig, SchedulerConfig, WSDConfig
+from genai.config.training import ConstantConfig, CosineConfig, LinearConfig, SchedulerConfig, WSDConfig
 from genai.errors import UsageError
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from genai.config.annotations import all_keys
-from genai.config.finetune import DecoupledLionWConfig, FinetuneConfig
+from genai.config.finetune import FinetuneConfig
 from genai.config.foundry import PASSED_OVER, REFUSED
 from genai.config.loading import load
+from genai.config.training import DecoupledLionWConfig
 from genai.config.tree import dotted
 from genai.errors import ConfigError
 

@@ -15,8 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genai.config.dialect import dump
-from genai.config.finetune import AdamWConfig, DecoupledLionWConfig, FinetuneConfig
+from genai.config.finetune import FinetuneConfig
 from genai.config.loading import Loaded, config_hash, load
+from genai.config.training import AdamWConfig, DecoupledLionWConfig
 from genai.errors import ConfigError
 
 Write = Callable[..., Path]

@@ -10,8 +10,9 @@ import pytest
 
 from genai.config.finetune import FinetuneConfig
 from genai.config.loading import load
+from genai.data.prepare import PreparedRows
 from genai.errors import ConfigError, GateError, UsageError
-from genai.jobs.finetune_inputs import Inputs, read_inputs, warm_start_weights
+from genai.jobs.finetune_inputs import read_inputs, warm_start_weights
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def write_rows(path: Path, numbers: Any) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read(*overrides: str) -> Inputs:
+def read(*overrides: str) -> PreparedRows:
     text = "model: {pretrained_model_name_or_path: model}\ntrain_loader: {dataset: {path: rows.jsonl}}\n"
     Path("job.yaml").write_text(text)
     return read_inputs(load("job.yaml", FinetuneConfig, overrides))

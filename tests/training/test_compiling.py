@@ -18,7 +18,7 @@ PROGRAM = """
 import hashlib, sys, torch
 torch.set_num_threads(2)
 from transformers import LlamaConfig, LlamaForCausalLM
-from genai.config.finetune import AdamWConfig
+from genai.config.training import AdamWConfig
 from genai.training.compiling import compile_blocks
 from genai.training.forward import CausalLMLoss
 from genai.training.optimizers import build_optimizer

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from genai.config.finetune import AdamWConfig, DecoupledAdamWConfig, DecoupledLionWConfig, OptimizerConfig
+from genai.config.training import AdamWConfig, DecoupledAdamWConfig, DecoupledLionWConfig, OptimizerConfig
 from genai.errors import DataError
 from genai.training.optimizers import (
     DecoupledLionW,

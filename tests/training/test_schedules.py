@@ -7,7 +7,7 @@ import math
 import pytest
 
 from genai.config.durations import Duration
-from genai.config.finetune import ConstantConfig, CosineConfig, LinearConfig, SchedulerConfig, WSDConfig
+from genai.config.training import ConstantConfig, CosineConfig, LinearConfig, SchedulerConfig, WSDConfig
 from genai.errors import UsageError
 from genai.training.schedules import Position, Schedule, build_schedule
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from genai.config.durations import Duration
-from genai.config.finetune import AdamWConfig, CosineConfig
+from genai.config.training import AdamWConfig, CosineConfig
 from genai.data.batches import BatchStream, eval_batches
 from genai.data.tokenized import TokenizedRows
 from genai.errors import DataError, GenaiError, StoppedError

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from genai.config.finetune import CallbacksConfig
+from genai.config.training import CallbacksConfig
 from genai.errors import UsageError
 from genai.registry import Registry
 from genai.training.callbacks.base import Callback, EvalInfo, StepInfo, StopTraining

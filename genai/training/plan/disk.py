@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from genai.config.finetune import DecoupledLionWConfig, OptimizerConfig
+from genai.config.training import DecoupledLionWConfig, OptimizerConfig
 
 _HEADER_BYTES = 1 << 20
 

@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from genai.config.finetune import OptimizerConfig
+from genai.config.training import OptimizerConfig
 from genai.training.documents import PackedPositions, Tokens, likely_packing
 from genai.training.loss import default_chunk_tokens, linear_cross_entropy
 from genai.training.optimizers import build_optimizer

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from genai.config.finetune import CallbacksConfig, EarlyStoppingConfig, LossSpikeConfig, NaNGuardConfig, WebhookConfig
+from genai.config.training import CallbacksConfig, EarlyStoppingConfig, LossSpikeConfig, NaNGuardConfig, WebhookConfig
 from genai.errors import UsageError
 from genai.training.callbacks import Callback, build_callbacks
 

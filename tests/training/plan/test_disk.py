@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from genai.config.finetune import AdamWConfig, DecoupledLionWConfig, OptimizerConfig
+from genai.config.training import AdamWConfig, DecoupledLionWConfig, OptimizerConfig
 from genai.training.optimizers import build_optimizer, optimizer_tensors
 from genai.training.plan.disk import checkpoint_bytes, model_bytes
 

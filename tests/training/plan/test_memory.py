@@ -12,13 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from genai.config.finetune import (
-    DecoupledLionWConfig,
-    FinetuneConfig,
-    FinetuningDatasetConfig,
-    FinetuningLoaderConfig,
-    QuantizationConfig,
-)
+from genai.config.finetune import FinetuneConfig, FinetuningDatasetConfig, FinetuningLoaderConfig, QuantizationConfig
+from genai.config.training import DecoupledLionWConfig
 from genai.training.plan.memory import MemoryPlan, UnpredictableError, predict
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from genai.config.finetune import AdamWConfig, DecoupledLionWConfig
+from genai.config.training import AdamWConfig, DecoupledLionWConfig
 from genai.training.plan.memory import imagine_model
 from genai.training.plan.simulate import PHASES, Shape, Trace, simulate_step
 
