@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import click
 
 from .options import common_options, examples
 from .output import Output, format_table
-from .units import format_ago, format_size, parse_age
+from .units import format_ago, format_size, parse_age, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genai.storage.cache import CacheEntry
-
-_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
-
-def _amount(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
-    """An amount of data such as 20GB, in bytes."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
-    if match is None or match[2] not in _BYTES:
-        raise click.BadParameter(f"'{text}' is no size: write 20GB, 500MB or 1.5TiB")
-    return int(float(match[1]) * _BYTES[match[2]])
 
 
 @click.group("cache", epilog=examples("genai cache ls", "genai cache gc --older-than 30d --dry-run"))
@@ -61,7 +48,7 @@ def list_entries(output: Output) -> None:
 @click.option(
     "--max-size",
     metavar="SIZE",
-    callback=_amount,
+    callback=parse_size,
     help="Remove the least recently used until this much remains, e.g. 20GB.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go, remove nothing.")

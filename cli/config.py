@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import common_options, examples, split_job_words
+from .options import common_options, examples, existing_config, split_job_words
 from .output import Output
 
 if TYPE_CHECKING:
@@ -110,6 +110,46 @@ def explain(key: str, rest: str | None, output: Output) -> None:
     output.result(explaining.explain(job, inner), {"job": job, "keys": infos})
 
 
+@command.command(
+    "from-llmfoundry",
+    short_help="Write a file of llm-foundry's as ours.",
+    epilog=examples(
+        "genai config from-llmfoundry mpt-125m.yaml",
+        "genai config from-llmfoundry mpt-125m.yaml -o configs/pretrain/mpt-125m.yaml",
+    ),
+)
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("-o", "--output-file", "target", metavar="OUT", type=click.Path(path_type=Path), help="Where to.")
+@click.option("--job", metavar="JOB", help="pretrain or finetune; by default its loader tells.")
+@common_options
+def from_llmfoundry(file: Path, target: Path | None, job: str | None, output: Output) -> None:
+    """Write a training file of llm-foundry's as a job file of ours.
+
+    Keys that are translated, have no effect or are not supported stay as comments, each with the reason. Such files are
+    also taken by `genai pretrain` and `genai finetune` as they are.
+    """
+    from genai.config.foundry_convert import convert_foundry
+
+    converted = convert_foundry(existing_config(str(file)), job)
+    answered = {name: converted.keys(does) for name, does in _ANSWERS.items()}
+    data = {"job": converted.job, "path": str(target) if target else None, "yaml": converted.text, **answered}
+    if target is None:
+        output.result(converted.text.rstrip("\n"), data)
+        return
+    from genai.errors import UsageError
+    from genai.storage.atomic import write_text
+
+    if target.exists():
+        raise UsageError("the file exists already", where=str(target), fix="choose another name, or remove it")
+    write_text(target, converted.text)
+    counts = ", ".join(f"{len(keys)} {name.replace('_', ' ')}" for name, keys in answered.items())
+    output.result(f"{target}: a {converted.job} job ({counts})", data)
+
+
+_ANSWERS = {"translated": "translated", "without_effect": "no effect", "not_supported": "refused"}
+"""Name of a list in the result -> the answer of its keys."""
+
+
 def _load(words: tuple[str, ...], job: str | None) -> tuple[str, Loaded[Any]]:
     from genai.config.inherit import read_with_bases
     from genai.config.loading import load
@@ -118,5 +158,5 @@ def _load(words: tuple[str, ...], job: str | None) -> tuple[str, Loaded[Any]]:
     path, overrides = split_job_words(words)
     if job is None:
         tree, _ = read_with_bases(Path(path))
-        job = guess_job(Path(path), (str(name) for name, _ in tree.children()))
+        job = guess_job(Path(path), tree)
     return job, load(path, schema_of(job), overrides)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import examples, job_options
+from .options import examples, job_options, launch_flags, nproc_option
 from .output import Output, format_table
 
 if TYPE_CHECKING:
@@ -19,11 +19,19 @@ if TYPE_CHECKING:
         "genai finetune configs/finetune/faq-lora.yaml",
         "genai finetune configs/finetune/faq-lora.yaml optimizer.lr=1e-4 max_duration=3ep",
         "genai finetune configs/finetune/faq-lora.yaml --dry-run",
+        "genai finetune configs/finetune/faq-lora.yaml --nproc 4",
     )
 )
+@nproc_option
 @job_options
 def command(
-    config: Path, overrides: tuple[str, ...], run_name: str | None, dry_run: bool, allow_code: bool, output: Output
+    config: Path,
+    overrides: tuple[str, ...],
+    run_name: str | None,
+    dry_run: bool,
+    allow_code: bool,
+    nproc: int | None,
+    output: Output,
 ) -> None:
     """Fine-tune a causal language model as a job file says.
 
@@ -38,6 +46,15 @@ def command(
 
         plan = finetune_plan.make_plan(loaded, run_name=run_name, allow_code=allow_code)
         output.result(plan.text(), plan.to_json())
+        return
+    if nproc is not None:
+        from genai.jobs.result import FinetuneResult
+        from genai.launch.local import launch_local
+
+        flags = launch_flags(output, allow_code=allow_code)
+        values = launch_local("finetune", config, overrides, nproc=nproc, run_name=run_name, flags=flags)
+        result = FinetuneResult.from_json(values)
+        output.result(_summary(result), result.to_json())
         return
     from genai.jobs import finetune
 

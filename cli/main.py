@@ -13,7 +13,9 @@ import click
 from .failures import EXIT_CODES_HELP, run
 
 VERBS = {
+    "pretrain": ("pretrain:command", "Train a language model on streams of tokens."),
     "finetune": ("finetune:command", "Go on training a language model on rows of your own."),
+    "data": ("data:command", "Turn raw text into shards, look at data, train tokenizers."),
     "config": ("config:command", "Check, show and explain job files."),
     "models": ("models:command", "List, pull, chat with and export models."),
     "runs": ("runs:command", "List, show, compare and remove runs."),

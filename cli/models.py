@@ -203,6 +203,7 @@ def chat(
     epilog=examples(
         "genai models export runs:faq-lora --format gguf --out faq.gguf --dtype q8_0",
         "genai models export gallery:smollm2-135m-instruct --format hf --out smollm2",
+        "genai models export runs:docs-30m/ba00000600 --format hf --out docs-30m-600",
     )
 )
 @click.argument("ref")
@@ -230,9 +231,14 @@ def export(
 
     if out.exists() and not force:
         raise UsageError(f"{out} already exists", fix="choose another --out or give --force")
-    from genai.models.conversion import export_model
+    from genai.jobs.checkpoint_export import export_checkpoint, names_pretraining_checkpoint
 
-    path = export_model(ref, out, kind=kind, dtype=dtype, adapter=adapter, runs_dir=runs_dir, revision=revision)
+    if adapter is None and names_pretraining_checkpoint(ref, runs_dir):
+        path = export_checkpoint(ref, out, kind=kind, dtype=dtype, runs_dir=runs_dir)
+    else:
+        from genai.models.conversion import export_model
+
+        path = export_model(ref, out, kind=kind, dtype=dtype, adapter=adapter, runs_dir=runs_dir, revision=revision)
     size_bytes = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
     output.result(f"wrote {path} ({size_bytes / 1e6:,.1f} MB)", {"ref": ref, "path": path, "size_bytes": size_bytes})
 

@@ -61,6 +61,18 @@ def job_options(function: Command) -> Command:
     return wrapper
 
 
+def nproc_option(function: Command) -> Command:
+    """Add `--nproc N` to a job; the command receives `nproc: int | None`."""
+    help_text = "Train on N ranks of this machine, one a GPU; started with torchrun."
+    return click.option("--nproc", type=click.IntRange(min=1), metavar="N", help=help_text)(function)
+
+
+def launch_flags(output: Output, *, allow_code: bool) -> list[str]:
+    """The flags of this command line that the ranks of a job are started with."""
+    flags = {"--allow-code": allow_code, "--quiet": output.quiet, "--debug": output.debug}
+    return [flag for flag, is_set in flags.items() if is_set]
+
+
 def split_job_words(words: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
     """Tell the job file from its overrides.
 

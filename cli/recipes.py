@@ -78,12 +78,14 @@ def copy_files(contents: Sequence[tuple[str, Traversable]], folder: Path) -> lis
 
 
 def walk(folder: Traversable, prefix: str = "") -> list[tuple[str, Traversable]]:
-    """All files below a folder with their paths relative to it, but for Python files and the runs of a checkout."""
+    """All files below a folder with their paths relative to it, but for what makes it a package and the runs of a
+    checkout.
+    """
     found = []
     for item in _sorted(folder):
         if item.is_dir():
             found += walk(item, f"{prefix}{item.name}/")
-        elif not item.name.endswith((".py", ".pyc")):
+        elif item.name != "__init__.py" and not item.name.endswith(".pyc"):
             found.append((f"{prefix}{item.name}", item))
     return found
 

@@ -7,6 +7,7 @@ import time
 
 import click
 
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 
 
@@ -36,3 +37,13 @@ def parse_age(_context: click.Context, _option: click.Parameter, text: str | Non
     if match is None:
         raise click.BadParameter(f"'{text}' is no age: write 30d, 12h, 90m or 2w")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_size(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+    """An option's callback: an amount of data such as 20GB, in bytes."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
+    if match is None or match[2] not in _BYTES:
+        raise click.BadParameter(f"'{text}' is no size: write 20GB, 500MB or 1.5TiB")
+    return int(float(match[1]) * _BYTES[match[2]])

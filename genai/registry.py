@@ -1,8 +1,7 @@
 """Names to implementations: built-ins are declared as `module:attribute` strings, plugins come in as entry points.
 
 Nothing is imported until a name is asked for, so that declaring a registry costs nothing. A YAML file can only name
-what is
-registered here; it can never import code by a dotted path.
+what is registered here; it can never import code by a dotted path.
 """
 
 from __future__ import annotations

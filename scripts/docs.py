@@ -1,4 +1,7 @@
-"""Write what is generated in docs/: the help of every verb. `--check` only says whether that is up to date."""
+"""Write what is generated in docs/: the help of every verb, and the table of llm-foundry's keys.
+
+`--check` only says whether that is up to date.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from genai.config.foundry_table import render_foundry
 from genai_cli.main import command
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -32,7 +36,7 @@ def _helps(item: click.Command, context: click.Context) -> Iterator[tuple[str, s
 
 def main() -> int:
     """Write the documents, or with --check compare them; 1 when one differs."""
-    documents = {DOCS / "cli.md": render_cli()}
+    documents = {DOCS / "cli.md": render_cli(), DOCS / "llm-foundry.md": render_foundry()}
     old = [path for path, text in documents.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:
         for path in old:

@@ -28,4 +28,4 @@ lock() { # OUTPUT UV-ARGUMENTS...
 lock requirements/train.lock --extra train "$@"
 grep -v '^ *--hash' requirements/train.lock | sed 's/ *\\$//' >"$scratch/train.txt"
 lock requirements/dev.lock --constraint "$scratch/train.txt" \
-    --extra train --extra datasets --extra s3 --extra tensorboard --extra dev "$@"
+    --extra train --extra datasets --extra s3 --extra gcs --extra azure --extra delta --extra streaming --extra tensorboard --extra dev "$@"

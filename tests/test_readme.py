@@ -18,7 +18,7 @@ from genai_cli.main import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STARTER = REPOSITORY / "cli" / "starter"
-GENERATED = {"cli.md"}
+GENERATED = {"cli.md", "llm-foundry.md"}
 DOCUMENTS = sorted(
     [
         REPOSITORY / "README.md",

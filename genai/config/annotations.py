@@ -197,23 +197,24 @@ def either(words: Iterable[str]) -> str:
 def all_keys(config: type, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], type, str]]:
     """Every key of a config class, depth first: its path, the class that it stands in, its name there.
 
-    Keys of several variants with the same path come once for each variant.
+    Keys of several variants with the same path come once for each variant; a name that the user chooses is `NAME`.
     """
     for name, annotation in hints(config).items():
         path = (*above, name)
         yield path, config, name
+        is_named = any(get_origin(shape.type) is dict for shape in shapes(annotation))
         for inner in sections(annotation):
-            yield from all_keys(inner, path)
+            yield from all_keys(inner, (*path, "NAME") if is_named else path)
 
 
 def sections(annotation: Any) -> list[type]:
-    """The config classes that an annotation allows, those of its variants and list items too."""
+    """The config classes that an annotation allows, those of its variants, list items and named entries too."""
     found: list[type] = []
     for shape in shapes(annotation):
         if isinstance(shape.type, Variants):
             found += [each for _, each in shape.type.classes]
         elif is_section(shape.type):
             found.append(shape.type)
-        elif get_origin(shape.type) is list:
-            found += sections(get_args(shape.type)[0])
+        elif get_origin(shape.type) in (list, dict):
+            found += sections(get_args(shape.type)[-1])
     return found

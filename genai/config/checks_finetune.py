@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from genai.config.durations import Duration
+from genai.config.checks_training import TRAINING_CHECKS
 from genai.config.findings import Finding, fault, no_effect
 from genai.config.finetune import (
     FinetuneConfig,
@@ -13,7 +13,6 @@ from genai.config.finetune import (
     PeftConfig,
     QuantizationConfig,
 )
-from genai.config.training import ConstantConfig, LossSpikeConfig, WSDConfig
 from genai.registry import suggest
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -141,58 +140,10 @@ def _tokenizer(config: FinetuneConfig) -> Iterator[Finding]:
         yield fault("tokenizer.kwargs.trust_remote_code", message, "write model.trust_remote_code: true, or remove it")
 
 
-def _batches(config: FinetuneConfig) -> Iterator[Finding]:
-    micro, whole = config.device_train_microbatch_size, config.global_train_batch_size
-    if isinstance(micro, int) and micro > whole:
-        message = f"device_train_microbatch_size of {micro} is more than global_train_batch_size of {whole}"
-        yield fault("device_train_microbatch_size", message, f"write {whole} or less, or auto")
-    elif isinstance(micro, int) and whole % micro:
-        message = f"global_train_batch_size of {whole} cannot be divided into microbatches of {micro}"
-        divisor = max(size for size in range(1, micro) if whole % size == 0)
-        yield fault("device_train_microbatch_size", message, f"write {divisor}, or auto")
-
-
-def _durations(config: FinetuneConfig) -> Iterator[Finding]:
-    whole, scheduler = Duration.parse(config.max_duration), config.scheduler
-    parts = {"t_warmup": scheduler.t_warmup}
-    if isinstance(scheduler, WSDConfig):
-        parts["t_decay"] = scheduler.t_decay
-    elif not isinstance(scheduler, ConstantConfig):
-        parts["t_max"] = scheduler.t_max
-    if whole.unit == "dur":
-        yield fault("max_duration", "max_duration cannot be a share of itself", "write for example 3ep")
-        return
-    for name, text in parts.items():
-        part = Duration.parse(text)
-        if name != "t_max" and part.unit == whole.unit and part.value > whole.value:
-            message = f"scheduler.{name} of {text} is longer than max_duration of {config.max_duration}"
-            yield fault(f"scheduler.{name}", message, "a share of the whole is written 0.05dur")
-    if "t_max" in parts and Duration.parse(parts["t_max"]).value == 0:
-        yield fault("scheduler.t_max", "scheduler.t_max must be longer than zero", "write 1dur, or leave it out")
-
-
-def _saving(config: FinetuneConfig) -> Iterator[Finding]:
-    if config.save_folder and "{run_name}" in config.save_folder.replace("${run_name}", ""):
-        message = "save_folder holds a placeholder of Composer's"
-        yield fault("save_folder", message, "leave it out: checkpoints go to the run's own directory")
-    if not config.autoresume and config.resume == "exact":
-        yield no_effect("resume", "autoresume is false")
-
-
-def _callbacks(config: FinetuneConfig) -> Iterator[Finding]:
-    spike = config.callbacks.loss_spike
-    if spike is not None and spike.threshold <= 1:
-        message = f"a threshold of {spike.threshold:g} times the median calls every second batch a spike"
-        yield fault("callbacks.loss_spike.threshold", message, f"write {LossSpikeConfig().threshold:g}")
-
-
 _CHECKS: tuple[Callable[[FinetuneConfig], Iterator[Finding]], ...] = (
     _model,
     _tokenizer,
     _datasets,
     _evaluation,
-    _batches,
-    _durations,
-    _saving,
-    _callbacks,
+    *TRAINING_CHECKS,
 )

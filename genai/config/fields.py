@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from genai.config import sizes
 from genai.config.durations import EXAMPLE, Duration
 
 
@@ -37,9 +38,16 @@ def _positive_duration(text: str) -> str:
     return text
 
 
+def _size(text: str) -> str:
+    sizes.parse_size(text)
+    return text
+
+
 DurationText = Annotated[str, AfterValidator(_duration), _DURATION]
 """`3ep`, `500ba`, `2e9tok`, `1000sp`, `0.1dur`: read with `Duration.parse`."""
 PositiveDurationText = Annotated[str, AfterValidator(_positive_duration), _DURATION]
+SizeText = Annotated[str, AfterValidator(_size), Notation("a size", sizes.EXAMPLE, sizes.PATTERN)]
+"""`10gb`, `500mb`: read with `parse_size`."""
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]

@@ -22,8 +22,10 @@ from genai.config.training import (
     AlgorithmsConfig,
     CallbacksConfig,
     CosineConfig,
+    FsdpConfig,
     LoggersConfig,
     OptimizerConfig,
+    ParallelConfig,
     SchedulerConfig,
 )
 
@@ -314,6 +316,10 @@ class FinetuneConfig:
     """torch.compile each decoder block; needs a C++ compiler, otherwise the job says so and goes on eagerly."""
     activation_checkpointing: bool = False
     """Keep only the inputs of each decoder block and compute the rest again: less memory, about a third more time."""
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    """How several ranks (--nproc) share the work."""
+    fsdp_config: FsdpConfig | None = None
+    """Shard the model over the ranks."""
     eval_interval: PositiveDurationText = "1ep"
     """How often to evaluate; it is always done at the end."""
     eval_first: bool = True

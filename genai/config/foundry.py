@@ -1,106 +1,480 @@
-"""Keys of llm-foundry's training files that mean nothing here, or that cannot be carried out: named one by one, with
-the reason.
+"""llm-foundry's training files: which of its keys are ours as they are, and what becomes of the others, one by one.
 
-Keys that only steer how a run is watched or fed are passed over with a warning; keys that would change the result are
-refused.
+A key that is not in this table is either a key of the job's config class, with the same meaning, or unknown. Keys that
+only steer how a run is watched or fed have no effect and say so; keys that would change the result are translated, or
+refused with the reason. docs/llm-foundry.md is written from this table and `foundry_keys`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
-from genai.config.tree import Key, Node, dotted
+from genai.config.tree import Key, Node, dotted, find, graft, plain
 from genai.errors import Problem
 
-_LOGGED = "it is always logged"
-_CONSOLE = "progress goes to stderr; --quiet and --debug change how much"
-_FED = "rows are tokenised once and read from memory-mapped files"
-_ONE_PROCESS = "training runs in one process"
-_VARIABLE = "it is only there to be referred to, which variables is for"
+Becomes = Callable[[Any], dict[str, Any] | None]
+"""A value -> the keys beside it that take its place; None where it stays as it is."""
 
-PASSED_OVER = {
-    "progress_bar": _CONSOLE,
-    "log_to_console": _CONSOLE,
-    "console_log_interval": _CONSOLE,
-    "python_log_level": _CONSOLE,
-    "log_config": "the config is always saved in the run directory",
-    "callbacks.speed_monitor": _LOGGED,
-    "callbacks.lr_monitor": _LOGGED,
-    "callbacks.memory_monitor": _LOGGED,
-    "callbacks.runtime_estimator": _LOGGED,
-    "*_loader.num_workers": _FED,
-    "*_loader.pin_memory": _FED,
-    "*_loader.prefetch_factor": _FED,
-    "*_loader.persistent_workers": _FED,
-    "*_loader.timeout": _FED,
-    "*_loader.dataset.allow_pad_trimming": "batches are as long as their longest row",
-    "*_loader.dataset.eos_token_id": "the tokenizer knows it",
-    "model.init_device": "weights are read straight to where they are needed",
-    "model.use_auth_token": "the environment variable HF_TOKEN is used",
-    "load_weights_only": "load_path always takes the weights only",
-    "dist_timeout": _ONE_PROCESS,
-    "expandable_segments": "PyTorch's own default holds",
-    "global_seed": _VARIABLE,
-    "icl_seq_len": _VARIABLE,
-    "icl_max_seq_len": _VARIABLE,
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What becomes of a key of llm-foundry's."""
+
+    key: str
+    """Dotted; `*` stands for any text."""
+    does: Literal["no effect", "translated", "refused"]
+    """How it is answered."""
+    why: str
+    """The reason; of a translation, what it becomes."""
+    fix: str = ""
+    """What to write instead of a refused one."""
+    jobs: tuple[str, ...] = ("finetune", "pretrain")
+    """The jobs that answer so."""
+    model: str | None = None
+    """The only model.name for which it holds."""
+    harmless: tuple[Any, ...] = ()
+    """Values that say what holds anyway: they are left out without a word."""
+    becomes: Becomes | None = None
+    """Makes the translation."""
+
+
+def no_effect(why: str, *keys: str, jobs: tuple[str, ...] = ("finetune", "pretrain")) -> Iterator[Answer]:
+    """The same answer for several keys that change nothing here."""
+    return (Answer(key=key, does="no effect", why=why, jobs=jobs) for key in keys)
+
+
+def refused(why: str, fix: str, *keys: str, **more: Any) -> Iterator[Answer]:
+    """The same refusal for several keys."""
+    return (Answer(key=key, does="refused", why=why, fix=fix, **more) for key in keys)
+
+
+def translated(why: str, key: str, becomes: Becomes, *, jobs: tuple[str, ...] = ("finetune", "pretrain")) -> Answer:
+    """A key that is written differently here."""
+    return Answer(key=key, does="translated", why=why, becomes=becomes, jobs=jobs)
+
+
+# --- translations -----------------------------------------------------------------------------------------------------
+
+
+def _epochs(value: Any) -> dict[str, Any] | None:
+    """A bare number is a number of epochs to Composer; of the length of a run that would be too much to guess."""
+    return {"eval_interval": f"{value}ep"} if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _flash_attention(value: Any) -> dict[str, Any]:
+    return {"attn_implementation": "flash_attention_2"} if value is True else {}
+
+
+def _compile(value: Any) -> dict[str, Any]:
+    return {} if value is None else {"compile": True}
+
+
+def _all_batches(value: Any) -> dict[str, Any] | None:
+    return {} if value == -1 else None
+
+
+_ONLY_FINETUNE = ("finetune",)
+_ONLY_PRETRAIN = ("pretrain",)
+_MPT: dict[str, Any] = {"jobs": _ONLY_PRETRAIN, "model": "mpt_causal_lm"}
+_TRANSLATED = (
+    translated("a bare number counts epochs: 1 is 1ep", "eval_interval", _epochs),
+    translated("true becomes attn_implementation: flash_attention_2", "model.use_flash_attention_2", _flash_attention),
+    translated(
+        "becomes model.adapter", "model.pretrained_lora_id_or_path", lambda v: {"adapter": v}, jobs=_ONLY_FINETUNE
+    ),
+    translated(
+        "true becomes model.quantization: {bits: 8}",
+        "model.load_in_8bit",
+        lambda value: {"quantization": {"bits": 8}} if value else {},
+        jobs=_ONLY_FINETUNE,
+    ),
+    translated("becomes compile: true; torch's own settings hold", "compile_config", _compile),
+    translated(
+        "becomes callbacks.loss_spike: {action: stop}",
+        "callbacks.kill_loss_spike",
+        lambda value: {"loss_spike": {"action": "stop"}},
+    ),
+    translated("-1, all batches, is the default", "eval_subset_num_batches", _all_batches, jobs=_ONLY_PRETRAIN),
+)
+
+# --- without effect ---------------------------------------------------------------------------------------------------
+
+_NO_EFFECT = (
+    *no_effect(
+        "progress goes to stderr; --quiet and --debug change how much",
+        *("progress_bar", "log_to_console", "console_log_interval", "python_log_level"),
+    ),
+    *no_effect("the config is always saved in the run directory", "log_config", "metadata", "flatten_metadata"),
+    *no_effect(
+        "it is always logged",
+        *("callbacks.speed_monitor", "callbacks.lr_monitor", "callbacks.memory_monitor", "callbacks.runtime_estimator"),
+        *("callbacks.system_metrics_monitor", "callbacks.optimizer_monitor"),
+    ),
+    *no_effect("environment.json is always written", "callbacks.env_logging"),
+    *no_effect("callbacks.nan_guard is always on", "callbacks.nan_monitor"),
+    *no_effect("the model is exported at the end of the run", "callbacks.hf_checkpointer"),
+    *no_effect("memory is planned before the run", "callbacks.memory_snapshot", "callbacks.oom_observer"),
+    *no_effect("talk to the result: genai models chat runs:RUN", "callbacks.generate_callback"),
+    *no_effect(
+        "it only watches, and is not there",
+        *("callbacks.fdiff_metrics", "callbacks.eval_output_logging", "callbacks.mbmoe_tok_per_expert"),
+        "callbacks.loss_perp_v_len",
+    ),
+    *no_effect("Python's own collection of garbage holds", "callbacks.scheduled_gc"),
+    *no_effect("a checkpoint is read by any number of devices", "callbacks.mono_checkpoint_saver"),
+    *no_effect("evaluation is done by the job itself", "callbacks.async_eval"),
+    *no_effect("SIGTERM saves a checkpoint and stops: let the scheduler send it", "callbacks.run_timeout"),
+    *no_effect("metrics.jsonl is always written", "loggers.inmemory", "loggers.inmemory_logger", "loggers.mosaicml"),
+    *no_effect(
+        "rows are tokenised once and read from memory-mapped files",
+        *("*_loader.num_workers", "*_loader.pin_memory", "*_loader.prefetch_factor", "*_loader.persistent_workers"),
+        "*_loader.timeout",
+        jobs=_ONLY_FINETUNE,
+    ),
+    *no_effect(
+        "a thread of the process reads ahead",
+        *("*_loader.num_workers", "*_loader.pin_memory", "*_loader.prefetch_factor", "*_loader.persistent_workers"),
+        "*_loader.timeout",
+        jobs=_ONLY_PRETRAIN,
+    ),
+    *no_effect(
+        "batches are as long as their longest row",
+        *("*_loader.dataset.allow_pad_trimming", "*_loader.dataset.pad_to_longest"),
+        jobs=_ONLY_FINETUNE,
+    ),
+    *no_effect(
+        "rows are filled best-fit over a bounded pool",
+        "*_loader.dataset.max_leftover_bins_to_keep",
+        jobs=_ONLY_FINETUNE,
+    ),
+    *no_effect("only data formats that hold no code are read", "*_loader.dataset.safe_load", jobs=_ONLY_FINETUNE),
+    *no_effect("the tokenizer knows it", "*_loader.dataset.eos_token_id", jobs=_ONLY_FINETUNE),
+    *no_effect(
+        "the documents of a row are told apart by the token between them alone",
+        *("*_loader.dataset.eos_token_id", "*_loader.dataset.bos_token_id"),
+        jobs=_ONLY_PRETRAIN,
+    ),
+    *no_effect(
+        "a request is repeated until the store's own deadline",
+        *("*_loader.dataset.download_retry", "*_loader.dataset.streams.*.download_retry"),
+        *("*_loader.dataset.download_timeout", "*_loader.dataset.streams.*.download_timeout"),
+        jobs=_ONLY_PRETRAIN,
+    ),
+    *no_effect(
+        "shards are kept as they came",
+        *("*_loader.dataset.keep_zip", "*_loader.dataset.streams.*.keep_zip"),
+        jobs=_ONLY_PRETRAIN,
+    ),
+    *no_effect(
+        "the order is the same for any number of nodes, ranks and workers",
+        *("*_loader.dataset.num_canonical_nodes", "*_loader.dataset.partition_algo", "*_loader.dataset.batch_size"),
+        jobs=_ONLY_PRETRAIN,
+    ),
+    *no_effect("the shards' index names it", "*_loader.dataset.token_encoding_type", jobs=_ONLY_PRETRAIN),
+    *no_effect("weights are read straight to where they are needed", "model.init_device"),
+    *no_effect("the environment variable HF_TOKEN is used", "model.use_auth_token"),
+    *no_effect("an adapter is saved alone, and merged at the end", "model.should_save_peft_only"),
+    *no_effect("the embedding grows where the tokenizer is larger", "model.allow_embedding_resizing"),
+    *no_effect("loss and perplexity are what is measured", "model.use_train_metrics"),
+    *no_effect("the loss has one implementation", "model.loss_fn", jobs=_ONLY_PRETRAIN),
+    *no_effect(
+        "transformers' MPT has one implementation",
+        *("model.norm_type", "model.fc_type", "model.use_cache", "model.use_pad_tok_in_ffn"),
+        "model.attn_config.fused_qkv",
+        jobs=_ONLY_PRETRAIN,
+    ),
+    *no_effect("load_path always takes the weights only", "load_weights_only"),
+    *no_effect("a run goes on or refuses; --run-name starts another", "save_overwrite"),
+    *no_effect("checkpoints have names of their own", "save_filename", "save_latest_filename"),
+    *no_effect("checkpoints and, at the end, the model are written", "only_hf_checkpoint", "only_composer_checkpoint"),
+    *no_effect("a resume finds its place in the data at once", "spin_dataloaders"),
+    *no_effect("PyTorch's own default holds", "expandable_segments", "max_split_size_mb", "cuda_load_lazy"),
+    *no_effect("ranks wait for one another as long as rank 0 may need", "dist_timeout"),
+    *no_effect(
+        "FSDP2 decides it for itself",
+        *("fsdp_config.auto_wrap", "fsdp_config.flatten_parameters", "fsdp_config.sharded_ckpt_prefix_dir"),
+        *("fsdp_config.te_checkpoint_wrapper", "fsdp_config.te_shard_fp8_weight", "fsdp_config.*_prefetch_limit"),
+    ),
+    *no_effect("it is only there to be referred to, which variables is for", "global_seed", "dataset"),
+    *no_effect("in-context tasks are not part of training", "icl_seq_len", "icl_max_seq_len", "icl_subset_num_batches"),
+)
+
+# --- refused ----------------------------------------------------------------------------------------------------------
+
+_REFUSED = (
+    *refused(
+        "in-context tasks are measured by `genai eval`, not while training",
+        "remove it, and evaluate the finished model",
+        *("icl_tasks", "icl_tasks_str", "eval_gauntlet", "eval_gauntlet_str"),
+        harmless=(None,),
+    ),
+    *refused("there is one evaluation set", "keep one, as eval_loader", "eval_loaders"),
+    *refused("a job file runs no Python", "remove it", "code_paths", harmless=(None, [])),
+    *refused("there is no profiler", "remove it", "profiler", harmless=(None,)),
+    *refused("it has another name", "write parallel: {tensor_parallel_degree: 2}", "tp_config", harmless=(None, {})),
+    *refused(
+        "a job file runs no Python",
+        "remove it",
+        *("fsdp_config.load_planner", "fsdp_config.save_planner"),
+        harmless=(None,),
+    ),
+    *refused(
+        "shards are spread over all ranks, or with HYBRID_SHARD over those of a machine",
+        "set fsdp_config.sharding_strategy",
+        "fsdp_config.data_parallel_*_degree",
+        harmless=(None, -1),
+    ),
+    *refused("it follows from the batch sizes", "write device_train_microbatch_size", "device_train_grad_accum"),
+    *refused("the batch is that of all devices", "write global_train_batch_size", "device_train_batch_size"),
+    *refused("devices are counted, not written", "use --nproc", "n_gpus"),
+    *refused(
+        "a loss is always a mean over the tokens of the whole batch",
+        "remove it",
+        "accumulate_train_batch_on_tokens",
+        harmless=(True,),
+    ),
+    *refused(
+        "evaluation takes all rows",
+        "write eval_loader.dataset.max_rows",
+        "eval_subset_num_batches",
+        jobs=_ONLY_FINETUNE,
+        harmless=(-1,),
+    ),
+    *refused(
+        "an epoch takes all rows",
+        "write train_loader.dataset.max_rows",
+        "train_subset_num_batches",
+        jobs=_ONLY_FINETUNE,
+        harmless=(-1,),
+    ),
+    *refused(
+        "an epoch takes all samples",
+        "write train_loader.dataset.epoch_size",
+        "train_subset_num_batches",
+        jobs=_ONLY_PRETRAIN,
+        harmless=(-1,),
+    ),
+    *refused(
+        "a checkpoint holds all that a resume needs",
+        "remove it; the model is exported at the end",
+        *("save_weights_only", "save_ignore_keys"),
+        harmless=(False, None),
+    ),
+    *refused("all weights must fit", "remove it", "load_strict_model_weights", harmless=(True,)),
+    *refused("all weights must fit", "remove it", "load_ignore_keys", harmless=(None,)),
+    *refused(
+        "loss and perplexity are what is measured", "remove it", "model.additional_*_metrics", harmless=(None, [])
+    ),
+    *refused("patience has another name", "write callbacks.early_stopping: {patience: 3}", "callbacks.early_stopper"),
+    *refused("the learning rate has one course", "see scheduler", "callbacks.global_lr_scaling"),
+    *refused("all layers are trained", "train an adapter: genai finetune", "callbacks.layer_freezing"),
+    *refused(
+        "a run has one data set from its beginning to its end",
+        "run one job after the other, with load_path",
+        *("callbacks.curriculum_learning", "callbacks.dataset_swap"),
+    ),
+    *refused("weights are taken at the beginning", "write load_path", "callbacks.load_checkpoint"),
+    *refused(
+        "training takes the optimizer's steps and the model as they are",
+        "remove it, or choose another model",
+        *("algorithms.alibi", "algorithms.gated_linear_units", "algorithms.low_precision_layernorm"),
+    ),
+    *refused("a warm-up has the length that is written", "remove it", "scheduler.scale_warmup", harmless=(False,)),
+    *refused(
+        "there is no inv_sqrt_with_warmup",
+        "take scheduler.name: wsd, which can be gone on with as well",
+        *("scheduler.t_scale", "scheduler.t_cooldown", "scheduler.alpha_f_*"),
+    ),
+    *refused("an adapter is trained by genai finetune", "remove it", "model.peft_config", jobs=_ONLY_PRETRAIN),
+    *refused(
+        "an adapter is trained by genai finetune",
+        "remove it",
+        "model.pretrained_lora_id_or_path",
+        jobs=_ONLY_PRETRAIN,
+        harmless=(None,),
+    ),
+    *refused(
+        "quantised weights cannot be trained", "remove it", "model.load_in_8bit", jobs=_ONLY_PRETRAIN, harmless=(False,)
+    ),
+    *refused(
+        "a job file runs no Python",
+        "name the columns: format and columns",
+        "*_loader.dataset.preprocessing_fn",
+        jobs=_ONLY_FINETUNE,
+    ),
+    *refused(
+        "fine-tuning reads JSONL, Parquet and CSV",
+        "write path: FILE",
+        *("*_loader.dataset.streams", "*_loader.dataset.local", "*_loader.dataset.remote"),
+        jobs=_ONLY_FINETUNE,
+    ),
+    *refused(
+        "samples are drawn evenly over a stream's shards",
+        "remove it",
+        "*_loader.dataset.sampling_method",
+        jobs=_ONLY_PRETRAIN,
+        harmless=("balanced",),
+    ),
+    *refused(
+        "samples are drawn evenly over a stream's shards",
+        "remove it",
+        "*_loader.dataset.sampling_granularity",
+        jobs=_ONLY_PRETRAIN,
+        harmless=(1,),
+    ),
+    *refused(
+        "streams are mixed sample by sample",
+        "remove it",
+        "*_loader.dataset.batching_method",
+        jobs=_ONLY_PRETRAIN,
+        harmless=("random",),
+    ),
+    *refused(
+        "no two devices get the same samples",
+        "remove it",
+        "*_loader.dataset.replication",
+        jobs=_ONLY_PRETRAIN,
+        harmless=(None, 1),
+    ),
+    *refused(
+        "shards that hold pickles are never read",
+        "remove it",
+        "*_loader.dataset.allow_unsafe_types",
+        jobs=_ONLY_PRETRAIN,
+        harmless=(False,),
+    ),
+    *refused(
+        "a job file runs no Python",
+        "remove it",
+        *("*_loader.dataset.stream_name", "*_loader.dataset.stream_config"),
+        jobs=_ONLY_PRETRAIN,
+        harmless=("stream", None, {}),
+    ),
+    *refused(
+        "pretraining reads shards of tokens",
+        "genai data convert makes them",
+        *("*_loader.dataset.hf_name", "*_loader.dataset.preprocessing_fn"),
+        jobs=_ONLY_PRETRAIN,
+    ),
+    *refused(
+        "transformers' MPT does not have it",
+        "remove it, or take model.name: llama",
+        *("model.ffn_config", "model.block_overrides", "model.init_config", "model.attn_config.rope_*"),
+        *("model.attn_config.kv_n_heads", "model.attn_config.kv_dim", "model.attn_config.attn_temperature_tuning"),
+        *("model.attn_config.attn_logit_softcapping", "model.final_logit_softcapping", "model.head_dim"),
+        harmless=(None, {}),
+        **_MPT,
+    ),
+    *refused(
+        "transformers' MPT does not have it",
+        "remove it, or take model.name: llama",
+        *("model.attn_config.qk_gn", "model.attn_config.nope", "model.attention_bias"),
+        harmless=(None, False),
+        **_MPT,
+    ),
+    *refused("attention goes over the whole row", "remove it", "*.sliding_window_size", harmless=(-1,), **_MPT),
+    *refused("the embedding's gradient is not scaled", "remove it", "model.embedding_fraction", harmless=(1,), **_MPT),
+)
+
+ANSWERS: tuple[Answer, ...] = (*_TRANSLATED, *_NO_EFFECT, *_REFUSED)
+"""For a key the first one that fits it counts."""
+
+UNKNOWN_NAMES: dict[str, tuple[str, ...]] = {
+    "there is no such model: genai trains causal language models": (
+        *("hf_t5", "contrastive_lm", "finetune_embedding_model", "contrastive_pairs"),
+    ),
+    "take decoupled_lionw": ("clip_lion", "adalr_lion"),
+    "an optimizer that does nothing trains nothing": ("no_op",),
+    "take wsd, which can be gone on with as well": ("inv_sqrt_with_warmup",),
+    "take norm": ("adaptive",),
+    "take amp_bf16": ("amp_fp16", "amp_fp8"),
 }
-"""Pattern of a dotted key -> why it has no effect."""
-
-REFUSED: dict[str, tuple[str, str]] = {
-    "fsdp_config": (_ONE_PROCESS, "remove it; activation_checkpointing: true is a key of its own"),
-    "tp_config": (_ONE_PROCESS, "remove it"),
-    "compile_config": ("torch.compile takes no settings here", "write compile: true"),
-    "code_paths": ("a job file runs no Python", "remove it"),
-    "icl_tasks": ("in-context tasks are not part of fine-tuning", "remove it"),
-    "eval_gauntlet": ("in-context tasks are not part of fine-tuning", "remove it"),
-    "eval_subset_num_batches": ("evaluation takes all rows", "write eval_loader.dataset.max_rows"),
-    "train_subset_num_batches": ("an epoch takes all rows", "write train_loader.dataset.max_rows"),
-    "device_train_grad_accum": ("it follows from the batch sizes", "write device_train_microbatch_size"),
-    "device_train_batch_size": ("the batch is that of all devices", "write global_train_batch_size"),
-    "model.use_flash_attention_2": ("the kernel has a name", "write attn_implementation: flash_attention_2"),
-    "callbacks.hf_checkpointer": ("the model is exported at the end", "see export.formats"),
-    "*_loader.dataset.preprocessing_fn": ("a job file runs no Python", "name the columns: format and columns"),
-    "*_loader.dataset.streams": ("fine-tuning reads JSONL, Parquet and CSV", "write path: FILE"),
-    "*_loader.dataset.local": ("fine-tuning reads JSONL, Parquet and CSV", "write path: FILE"),
-    "*_loader.dataset.remote": ("fine-tuning reads JSONL, Parquet and CSV", "write path: FILE"),
-    "save_weights_only": ("a checkpoint holds all that a resume needs", "remove it; the model is exported at the end"),
-    "profiler": ("there is no profiler", "remove it"),
-}
-"""Pattern of a dotted key -> why it is not supported, and what to do."""
-
-_EVERYTHING = -1
-"""The value of `*_subset_num_batches` that changes nothing."""
+"""Why a word of `foundry_keys.NAMES` is not taken -> the words."""
 
 
-def set_aside(tree: Node, key: Key = ()) -> tuple[Node, list[Problem], list[Problem]]:
+def answer_for(path: str, job: str, *, model: str | None = None) -> Answer | None:
+    """What becomes of a dotted key that is no key of ours; None where nothing is known of it.
+
+    Args:
+        path: the key.
+        job: `finetune` or `pretrain`.
+        model: the job's model.name.
+    """
+    fits = (answer for answer in ANSWERS if job in answer.jobs and answer.model in (None, model))
+    return next((answer for answer in fits if fnmatchcase(path, answer.key)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A key that was answered."""
+
+    key: Key
+    """Where it stood."""
+    node: Node
+    """What was written."""
+    answer: Answer
+    """What became of it."""
+    replacement: dict[str, Any] | None = None
+    """Of a translation: the keys that took its place."""
+
+    @property
+    def problem(self) -> Problem:
+        """The answer as a line about the job file."""
+        path, where = dotted(self.key), self.node.origin.where()
+        if self.answer.does == "refused":
+            message = f"{path} is not supported: {self.answer.why}"
+            return Problem(message=message, where=where, fix=self.answer.fix)
+        if self.answer.does == "no effect":
+            return Problem(message=f"{path} has no effect: {self.answer.why}", where=where)
+        return Problem(message=f"{path} is translated: {self.answer.why}", where=where)
+
+
+def settle(tree: Node, job: str) -> tuple[Node, list[Settled]]:
+    """Answer all keys of a job file that are llm-foundry's alone.
+
+    Returns:
+        the tree without them and with what they were translated to; and what was answered, in the order of the file.
+    """
+    named = find(tree, ("model", "name"))
+    model = named.value if named is not None and isinstance(named.value, str) else None
+    return _settle(tree, (), job, model)
+
+
+def set_aside(tree: Node, *, job: str) -> tuple[Node, list[Problem], list[Problem]]:
     """Take out of a job file the keys that only llm-foundry knows.
 
     Returns:
-        the rest of the tree, the refused keys, and the ones passed over.
+        the rest of the tree, the refused keys, and the ones passed over or translated.
     """
+    rest, settled = settle(tree, job)
+    refusals = [each.problem for each in settled if each.answer.does == "refused"]
+    return rest, refusals, [each.problem for each in settled if each.answer.does != "refused"]
+
+
+def _settle(tree: Node, key: Key, job: str, model: str | None) -> tuple[Node, list[Settled]]:
     if not isinstance(tree.value, dict):
-        return tree, [], []
+        return tree, []
     kept: dict[str, Node] = {}
-    refused: list[Problem] = []
-    passed_over: list[Problem] = []
+    settled: list[Settled] = []
     for name, node in tree.value.items():
-        path = dotted((*key, name))
-        where = node.origin.where()
-        if node.value == _EVERYTHING and path.endswith("_subset_num_batches"):
+        path = (*key, name)
+        answer = answer_for(dotted(path), job, model=model)
+        if answer is None:
+            kept[name], below = _settle(node, path, job, model)
+            settled += below
             continue
-        if why := next(_matching(PASSED_OVER, path), None):
-            passed_over.append(Problem(message=f"{path} has no effect: {why}", where=where))
-        elif reason := next(_matching(REFUSED, path), None):
-            refused.append(Problem(message=f"{path} is not supported: {reason[0]}", where=where, fix=reason[1]))
+        replacement = answer.becomes(plain(node)) if answer.becomes is not None else {}
+        if replacement is None:
+            kept[name] = node
+        elif answer.does == "refused" and plain(node) in answer.harmless:
+            continue
         else:
-            kept[name], below_refused, below_passed_over = set_aside(node, (*key, name))
-            refused += below_refused
-            passed_over += below_passed_over
-    return replace(tree, value=kept), refused, passed_over
-
-
-def _matching(table: dict[str, Any], path: str) -> Iterator[Any]:
-    return (entry for pattern, entry in table.items() if fnmatchcase(path, pattern))
+            kept |= {new: graft(value, node.origin) for new, value in replacement.items() if new not in tree.value}
+            if name in replacement:
+                kept[name] = graft(replacement[name], node.origin)
+            if replacement or answer.does != "translated":
+                settled.append(Settled(key=path, node=node, answer=answer, replacement=replacement))
+    return replace(tree, value=kept), settled

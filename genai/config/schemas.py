@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,20 @@ from typing import Any
 from genai.config import foundry
 from genai.config.annotations import hints
 from genai.config.checks_finetune import check_finetune
+from genai.config.checks_pretrain import check_pretrain
 from genai.config.findings import Finding
 from genai.config.finetune import FinetuneConfig
-from genai.config.tree import Node
+from genai.config.pretrain import PretrainConfig
+from genai.config.tree import Node, find
 from genai.errors import Problem, UsageError
 from genai.registry import suggest
 
-SCHEMAS: dict[str, type] = {"finetune": FinetuneConfig}
+SCHEMAS: dict[str, type] = {"finetune": FinetuneConfig, "pretrain": PretrainConfig}
 """Name of a job -> its config class."""
+_LOADERS = {"text": "pretrain", "finetuning": "finetune"}
+"""Name of a training loader -> the job that has it; both jobs have nearly the same keys."""
+_SHARDS = ("remote", "local", "streams")
+"""Keys of a data set of shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,10 @@ class Hooks:
     """Takes out keys of other products: (the rest, refused ones, ones passed over)."""
 
 
-HOOKS: dict[type, Hooks] = {FinetuneConfig: Hooks(check=check_finetune, set_aside=foundry.set_aside)}
+HOOKS: dict[type, Hooks] = {
+    FinetuneConfig: Hooks(check=check_finetune, set_aside=partial(foundry.set_aside, job="finetune")),
+    PretrainConfig: Hooks(check=check_pretrain, set_aside=partial(foundry.set_aside, job="pretrain")),
+}
 
 
 def job_of(schema: type) -> str | None:
@@ -51,11 +61,21 @@ def schema_of(job: str) -> type:
     raise UsageError(f"unknown job '{job}'", fix=f"did you mean '{near}'?" if near else f"jobs: {', '.join(SCHEMAS)}")
 
 
-def guess_job(path: Path, keys: Iterable[str]) -> str:
-    """Which job a file is for: by a folder `configs/<job>/` above it, else by the keys of its first level."""
+def guess_job(path: Path, tree: Node) -> str:
+    """Which job a file is for: by a folder `configs/<job>/` above it, else by its loader, else by its first keys.
+
+    Args:
+        path: of the file.
+        tree: what it says.
+    """
     folders = path.resolve().parent.parts
     for above, folder in pairwise(folders):
         if above == "configs" and folder in SCHEMAS:
             return folder
-    written = set(keys)
+    loader = find(tree, ("train_loader", "name"))
+    if loader is not None and loader.value in _LOADERS:
+        return _LOADERS[str(loader.value)]
+    if loader is None and any(find(tree, ("train_loader", "dataset", name)) for name in _SHARDS):
+        return "pretrain"
+    written = {str(name) for name, _ in tree.children()}
     return max(SCHEMAS, key=lambda job: len(written & set(hints(SCHEMAS[job]))))

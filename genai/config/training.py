@@ -58,7 +58,36 @@ class DecoupledLionWConfig:
     """Share of a weight removed at each step at the peak learning rate."""
 
 
-OptimizerConfig = Annotated[AdamWConfig | DecoupledAdamWConfig | DecoupledLionWConfig, Discriminator("name")]
+@dataclass(frozen=True, kw_only=True)
+class MuonConfig:
+    """Muon (orthogonalised momentum) for the matrices of the blocks, fused AdamW for all other parameters."""
+
+    name: Literal["muon"] = "muon"
+    """Which optimizer."""
+    lr: PositiveFloat = 1e-3
+    """Peak learning rate of the matrices; what it means depends on adjust_lr."""
+    momentum: Share = 0.95
+    """Decay of the momentum."""
+    nesterov: bool = True
+    """Look one step ahead along the momentum."""
+    ns_steps: PositiveInt = 5
+    """Newton-Schulz steps that make a step's matrix orthogonal."""
+    adjust_lr: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
+    """match_rms_adamw: steps as large as AdamW's, so that its lr can be kept (arXiv:2502.16982); original: Keller
+    Jordan's scale, with an lr of about 0.02."""
+    weight_decay: NonNegativeFloat = 0.1
+    """Multiplied by the learning rate at each step, for both optimizers; not applied to norms and biases."""
+    adamw_lr: PositiveFloat | None = None
+    """Peak learning rate of embeddings, head, norms and biases; null for lr."""
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """Decay of AdamW's two moments."""
+    eps: PositiveFloat = 1e-8
+    """Added to AdamW's denominator."""
+
+
+OptimizerConfig = Annotated[
+    AdamWConfig | DecoupledAdamWConfig | DecoupledLionWConfig | MuonConfig, Discriminator("name")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +161,79 @@ class AlgorithmsConfig:
 
     gradient_clipping: GradientClippingConfig | None = field(default_factory=GradientClippingConfig)
     """Clip gradients; null turns it off."""
+
+
+# --- many ranks -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FsdpConfig:
+    """Shard weights, gradients and optimizer state over the ranks (FSDP2), by llm-foundry's names.
+
+    Keys of the first FSDP that the second decides for itself are taken, and have no effect: see `FSDP_WITHOUT_EFFECT`.
+    """
+
+    sharding_strategy: Literal["FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD", "_HYBRID_SHARD_ZERO2", "NO_SHARD"] = (
+        "FULL_SHARD"
+    )
+    """FULL_SHARD: gather each block's weights for its pass only. SHARD_GRAD_OP: keep them until the backward pass.
+    HYBRID: shard within a machine, copy between machines. NO_SHARD: whole models on all ranks, which is `ddp`."""
+    mixed_precision: Literal["PURE", "DEFAULT", "FULL"] = "DEFAULT"
+    """Under amp_bf16. PURE: weights and sums of gradients travel in bfloat16; DEFAULT: sums in float32; FULL: both in
+    float32."""
+    activation_checkpointing: bool = False
+    """Keep only the input of each block, compute the rest again in the backward pass."""
+    activation_cpu_offload: bool = False
+    """Keep what the backward pass needs in the host's memory."""
+    cpu_offload: bool = False
+    """Keep weights, gradients and optimizer state in the host's memory, and step there; needs a GPU."""
+    state_dict_type: Literal["full", "sharded"] = "sharded"
+    """sharded: every rank writes its part of a checkpoint; full: rank 0 gathers and writes plain safetensors. Both
+    can be read by any number of ranks."""
+    limit_all_gathers: bool = True
+    """No effect: always limited."""
+    use_orig_params: bool = True
+    """No effect: parameters are always the model's own."""
+    sync_module_states: bool = False
+    """No effect: all ranks load the same weights."""
+    backward_prefetch: Literal["BACKWARD_POST", "BACKWARD_PRE", "NONE"] = "BACKWARD_POST"
+    """No effect: the next block is always gathered before the backward pass of the current one."""
+    forward_prefetch: bool = False
+    """No effect: the next block is always gathered while the current one computes."""
+    keep_low_precision_grads: bool = False
+    """No effect: gradients are kept in the weights' precision."""
+    activation_checkpointing_reentrant: bool = False
+    """No effect: always the kind that is not reentrant."""
+    load_monolith_rank0_only: bool = False
+    """No effect: every rank reads its own part."""
+    verbose: bool = False
+    """No effect."""
+
+
+FSDP_WITHOUT_EFFECT = (
+    "limit_all_gathers",
+    "use_orig_params",
+    "sync_module_states",
+    "backward_prefetch",
+    "forward_prefetch",
+    "keep_low_precision_grads",
+    "activation_checkpointing_reentrant",
+    "load_monolith_rank0_only",
+    "verbose",
+)
+"""Keys of fsdp_config that are read and change nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """How several ranks (`--nproc`) share the work."""
+
+    strategy: Literal["auto", "ddp", "fsdp2"] = "auto"
+    """ddp: whole models, summed gradients; fsdp2: sharded as fsdp_config says; auto: fsdp2 where fsdp_config is set."""
+    tensor_parallel_degree: PositiveInt = 1
+    """Neighbouring ranks that compute each matrix product of a block together; with ddp only."""
+    save_in_background: bool = False
+    """Go on training while a checkpoint is written, from a copy in the host's memory."""
 
 
 # --- callbacks and loggers --------------------------------------------------------------------------------------------

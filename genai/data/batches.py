@@ -9,8 +9,8 @@ examples together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,10 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows of equal length. Several examples may share a row; positions that restart at 0 tell them apart."""
+    """Rows of equal length. Several examples may share a row; positions that restart at 0 tell them apart.
+
+    On many ranks the arrays hold the rows of one rank, and the counts are those of the global batch.
+    """
 
     input_ids: NDArray[np.int64]
     """Token ids, shape (batch, seq)."""
@@ -41,7 +44,7 @@ class Batch:
     num_trained_tokens: int
     """Labels that are not -100."""
     num_examples: int
-    """Examples in all rows."""
+    """Examples in all rows, of all ranks."""
     row_ids: tuple[tuple[int, ...], ...]
     """For each row, the indices of its examples in the tokenised rows."""
     epoch: int = 0
@@ -72,6 +75,8 @@ class BatchStream:
         drop_last: leave out the last batch of an epoch when it is not full (unless it is the only one).
         pad_token_id: fills the end of a row.
         pool_size: examples that packing looks at for the best fit.
+        rank: whose rows of each batch are wanted.
+        world_size: among how many ranks a batch is divided; which rows are in it does not depend on this.
 
     Raises:
         UsageError: there is no example.
@@ -90,6 +95,8 @@ class BatchStream:
         drop_last: bool,
         pad_token_id: int,
         pool_size: int = 2048,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if not len(rows):
             raise UsageError("there are no rows to train on", fix="look at train_loader.dataset and data.split")
@@ -106,6 +113,7 @@ class BatchStream:
         # Without packing a row is one example, which a pool of one gives when every example fills its row.
         self._capacity = max_seq_len if packing else 1
         self._pool_size = pool_size if packing else 1
+        self._rank, self._world_size = rank, world_size
         self._batches_in_epoch: dict[int, int] = {}
         self._epoch: int
         self._batch_in_epoch: int
@@ -143,14 +151,15 @@ class BatchStream:
         if ends_epoch:
             self._start_epoch(epoch + 1)
         seq_len = self._max_seq_len if self._packing else _row_length(self._rows, row_ids, self._max_seq_len)
-        return assemble(
+        batch = assemble(
             self._rows,
-            row_ids,
+            rows_of_rank(row_ids, self._rank, self._world_size),
             seq_len=seq_len,
             pad_token_id=self._pad_token_id,
             epoch=epoch,
             ends_epoch=ends_epoch,
         )
+        return batch if self._world_size == 1 else _with_global_counts(batch, self._rows, row_ids)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on from here, as JSON can hold it: epoch, batch, the packer's cursor and pool."""
@@ -208,7 +217,27 @@ class BatchStream:
         return count_rows(self._lengths(order), capacity=self._capacity, pool_size=self._pool_size)
 
 
-def eval_batches(rows: TokenizedRows, *, max_seq_len: int, batch_size: int, pad_token_id: int) -> Iterator[Batch]:
+RowIds = TypeVar("RowIds")
+
+
+def rows_of_rank(rows: Sequence[RowIds], rank: int, world_size: int) -> Sequence[RowIds]:
+    """The rows of a global batch that are this rank's: neighbours, at most one more than another rank has."""
+    return rows[rank * len(rows) // world_size : (rank + 1) * len(rows) // world_size]
+
+
+def _with_global_counts(batch: Batch, rows: TokenizedRows, row_ids: Sequence[tuple[int, ...]]) -> Batch:
+    examples = [index for ids in row_ids for index in ids]
+    return replace(
+        batch,
+        num_tokens=int(rows.lengths[examples].sum()),
+        num_trained_tokens=int(rows.trained_counts[examples].sum()),
+        num_examples=len(examples),
+    )
+
+
+def eval_batches(
+    rows: TokenizedRows, *, max_seq_len: int, batch_size: int, pad_token_id: int, rank: int = 0, world_size: int = 1
+) -> Iterator[Batch]:
     """One pass over the rows, one example a row, the longest first, so that little is padding and memory peaks at once.
 
     Args:
@@ -216,9 +245,11 @@ def eval_batches(rows: TokenizedRows, *, max_seq_len: int, batch_size: int, pad_
         max_seq_len: longest row in tokens.
         batch_size: rows a batch.
         pad_token_id: fills the end of a row.
+        rank: whose batches are wanted; their counts are their own.
+        world_size: among how many ranks the batches are dealt out, one each in turn.
     """
     order = np.argsort(-rows.lengths, kind="stable").tolist()
-    for start in range(0, len(order), batch_size):
+    for start in range(rank * batch_size, len(order), world_size * batch_size):
         row_ids = [(index,) for index in order[start : start + batch_size]]
         seq_len = _row_length(rows, row_ids, max_seq_len)
         last = start + batch_size >= len(order)

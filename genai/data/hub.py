@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,18 @@ from genai.errors import CredentialsError, DataError, GenaiError, MissingExtraEr
 from genai.registry import suggest
 
 _SET_BY_GENAI = ("path", "split", "trust_remote_code")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubDataset:
+    """What is known of a split without reading its rows."""
+
+    num_rows: int
+    """How many rows it has."""
+    size_bytes: int
+    """How large they are in memory."""
+    fingerprint: str
+    """Changes with the content: the revision on the hub where there is one, and datasets' own fingerprint."""
 
 
 def check(kwargs: Mapping[str, Any]) -> None:
@@ -46,6 +59,18 @@ def read(name: str, *, split: str, kwargs: Mapping[str, Any]) -> Iterator[Record
     loaded = _load(_datasets(), name, split, kwargs)
     for number, values in enumerate(loaded, 1):
         yield Record(values=dict(values), source=f"hf:{name}[{split}][{number}]")
+
+
+def describe(name: str, *, split: str, kwargs: Mapping[str, Any]) -> HubDataset:
+    """Size and version of one split; see `read` for arguments and errors."""
+    loaded = _load(_datasets(), name, split, kwargs)
+    urls = sorted(loaded.info.download_checksums or {})
+    revisions = sorted({url.partition("@")[2].partition("/")[0] for url in urls if url.startswith("hf://")})
+    return HubDataset(
+        num_rows=loaded.num_rows,
+        size_bytes=loaded.data.nbytes,
+        fingerprint="+".join([*revisions, loaded._fingerprint]),
+    )
 
 
 def _load(datasets: ModuleType, name: str, split: str, kwargs: Mapping[str, Any]) -> Any:

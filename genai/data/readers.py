@@ -81,6 +81,52 @@ def read_file(file: SourceFile) -> Iterator[Record | BadRow]:
         raise _fault(file.name, "the file is empty" if file.path.stat().st_size == 0 else "the file holds no rows")
 
 
+def read_line_range(file: SourceFile, *, start: int, end: int, lines_before: int) -> Iterator[Record | BadRow]:
+    """The records of some lines of a JSONL file that is neither packed nor an array.
+
+    Args:
+        file: to read.
+        start: byte at which the first line begins.
+        end: byte after the last line.
+        lines_before: how many lines lie before `start`, for messages.
+    """
+    with open(file.path, "rb") as stream:
+        if start == 0 and stream.read(3) != _UTF8_BOM:
+            stream.seek(0)
+        elif start:
+            stream.seek(start)
+        yield from _read_lines(file.name, stream, end=end, lines_before=lines_before)
+
+
+def row_group_sizes(file: SourceFile) -> list[tuple[int, int]]:
+    """Rows and bytes of each row group of a Parquet file, from its footer.
+
+    Raises:
+        DataConfigError: the file is damaged.
+        MissingExtraError: there is no pyarrow.
+    """
+    with _parquet(file) as table:
+        groups = [table.metadata.row_group(index) for index in range(table.num_row_groups)]
+        return [(group.num_rows, group.total_byte_size) for group in groups]
+
+
+def read_row_groups(file: SourceFile, *, start: int, end: int, rows_before: int) -> Iterator[Record]:
+    """The records of the row groups of a Parquet file from `start` up to, not including, `end`.
+
+    Args:
+        file: to read.
+        start: first row group.
+        end: the one after the last.
+        rows_before: how many rows lie before `start`, for messages.
+    """
+    number = rows_before
+    with _parquet(file) as table:
+        for batch in table.iter_batches(batch_size=1024, row_groups=range(start, end)):
+            for values in batch.to_pylist():
+                number += 1
+                yield Record(values=values, source=f"{file.name}[{number}]")
+
+
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
@@ -91,9 +137,11 @@ def _read_json(file: SourceFile) -> Iterator[Record | BadRow]:
         yield from _read_array(file.name, stream) if is_array else _read_lines(file.name, stream)
 
 
-def _read_lines(name: str, stream: _Bytes) -> Iterator[Record | BadRow]:
-    number = 0
-    while line := stream.readline(MAX_LINE_BYTES + 1):
+def _read_lines(
+    name: str, stream: _Bytes, *, end: int | None = None, lines_before: int = 0
+) -> Iterator[Record | BadRow]:
+    number = lines_before
+    while (end is None or stream.tell() < end) and (line := stream.readline(MAX_LINE_BYTES + 1)):
         number += 1
         if len(line) > MAX_LINE_BYTES:
             raise _fault(f"{name}:{number}", f"the line is longer than {MAX_LINE_BYTES >> 20} MiB", "is this JSONL?")
@@ -181,18 +229,22 @@ def _table_row(header: list[str], cells: list[str], source: str) -> Record | Bad
 
 
 def _read_parquet(file: SourceFile) -> Iterator[Record | BadRow]:
+    with _parquet(file) as table:
+        num_row_groups = table.num_row_groups
+    yield from read_row_groups(file, start=0, end=num_row_groups, rows_before=0)
+
+
+@contextlib.contextmanager
+def _parquet(file: SourceFile) -> Iterator[Any]:
+    """An open Parquet file; what is wrong with it becomes one line."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ModuleNotFoundError as error:
         raise MissingExtraError("pyarrow", extra="train", needed_for="reading Parquet") from error
-    number = 0
     try:
         with pq.ParquetFile(file.path) as table:
-            for batch in table.iter_batches(batch_size=1024):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Record(values=values, source=f"{file.name}[{number}]")
+            yield table
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise _fault(file.name, f"the Parquet file cannot be read: {reason}") from error

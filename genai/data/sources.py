@@ -6,7 +6,7 @@ Everything that can be known without reading is checked first: all references ar
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,14 @@ def read_records(
     return (record for part in parts for record in part)
 
 
-def find_files(references: Sequence[str]) -> dict[str, list[SourceFile]]:
+def find_files(
+    references: Sequence[str], *, suffixes: Collection[str] = tuple(SUFFIXES)
+) -> dict[str, list[SourceFile]]:
     """The files behind each reference that is no `hf:`; bucket and gallery are fetched into the cache.
+
+    Args:
+        references: see `read_records`.
+        suffixes: endings of the files that are taken from a folder.
 
     Raises:
         DataConfigError: names every reference that leads nowhere.
@@ -61,7 +67,7 @@ def find_files(references: Sequence[str]) -> dict[str, list[SourceFile]]:
     problems: list[Problem] = []
     for reference in references:
         try:
-            found[reference] = _find(reference)
+            found[reference] = _find(reference, suffixes)
         except DataConfigError as error:
             problems.extend(error.problems)
     if problems:
@@ -74,21 +80,22 @@ def _read_files(files: Sequence[SourceFile]) -> Iterator[Record | BadRow]:
         yield from read_file(file)
 
 
-def _find(reference: str) -> list[SourceFile]:
+def _find(reference: str, suffixes: Collection[str]) -> list[SourceFile]:
     if reference.startswith("gallery:"):
         path = gallery.pull(reference.removeprefix("gallery:"))
         return [SourceFile(path=path, name=reference)]
     if is_remote(reference):
         local = _fetch(reference)
         return [
-            SourceFile(path=file, name=_remote_name(reference, local, file)) for file in _files_at(local, reference)
+            SourceFile(path=file, name=_remote_name(reference, local, file))
+            for file in _files_at(local, reference, suffixes)
         ]
     path = Path(reference.removeprefix("file://")).expanduser()
     if _WILD & set(reference) and not path.exists():
         return _matching(reference, path)
     if not path.exists():
         raise _missing(reference, path)
-    return [SourceFile(path=file, name=str(file)) for file in _files_at(path, reference)]
+    return [SourceFile(path=file, name=str(file)) for file in _files_at(path, reference, suffixes)]
 
 
 def _fetch(reference: str) -> Path:
@@ -107,19 +114,20 @@ def _remote_name(reference: str, local: Path, file: Path) -> str:
     return f"{folder}/{file.relative_to(local).as_posix()}"
 
 
-def _files_at(path: Path, reference: str) -> list[Path]:
+def _files_at(path: Path, reference: str, suffixes: Collection[str]) -> list[Path]:
     """The file itself, or all data files below the folder, hidden ones left out."""
     if path.is_file():
         return [path]
-    files = [file for file in sorted(path.rglob("*")) if file.is_file() and _is_data(file.relative_to(path))]
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and _is_data(file.relative_to(path), suffixes)]
     if not files:
-        raise data_fault(f"the folder holds no {_endings()} files", key=KEY, where=reference)
+        endings = ", ".join(sorted(suffixes))
+        raise data_fault(f"the folder holds no {endings} files", key=KEY, where=reference)
     return files
 
 
-def _is_data(relative: Path) -> bool:
+def _is_data(relative: Path, suffixes: Collection[str]) -> bool:
     hidden = any(part.startswith((".", "_")) for part in relative.parts)
-    return not hidden and suffix_of(relative) in SUFFIXES
+    return not hidden and suffix_of(relative) in suffixes
 
 
 def _matching(reference: str, path: Path) -> list[SourceFile]:
@@ -155,7 +163,3 @@ def _as_written(corrected: Path, path: Path) -> Path:
 
 def _like_hub_name(reference: str) -> bool:
     return reference.count("/") == 1 and "." not in reference and not reference.startswith(("/", "~"))
-
-
-def _endings() -> str:
-    return ", ".join(sorted(SUFFIXES))

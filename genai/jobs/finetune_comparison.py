@@ -58,13 +58,21 @@ def measure_base(parts: Parts, directory: RunDirectory) -> Measured:
     return measured
 
 
-def measure_tuned(parts: Parts, trainer: Trainer, base: Measured) -> Measured:
-    """The trained model on the same rows."""
+def loss_after(trainer: Trainer) -> EvalLoss | None:
+    """The trained model's held-out loss; all ranks must ask."""
+    return trainer.last_eval or trainer.measure("held-out loss")
+
+
+def measure_tuned(parts: Parts, base: Measured, after: EvalLoss | None) -> Measured:
+    """The trained model on the same rows.
+
+    Args:
+        parts: of the job.
+        base: what the base model could do.
+        after: from `loss_after`.
+    """
     if parts.eval_tokens is None:
         return base
-    after = trainer.last_eval
-    if after is None:
-        after = trainer.measure("held-out loss")
     samples = _samples(parts)[: len(base.answers)]
     with _undisturbed(parts):
         texts = [_answer(parts, row) for row in samples]

@@ -5,24 +5,17 @@ Everything here is free of torch and transformers, so that a mistake in a job fi
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-
 from genai.config.finetune import FinetuneConfig, FinetuningDatasetConfig
 from genai.config.loading import Loaded
-from genai.config.secrets import resolve
 from genai.data.faults import DataConfigError
 from genai.data.prepare import PreparedRows, first_rows, load_rows, prepare_rows
 from genai.data.rows import RowSet
-from genai.errors import ConfigError, GateError, Problem, UsageError
+from genai.errors import ConfigError, GateError, Problem
 from genai.jobs.problems import Problems, located
+from genai.jobs.training_inputs import check_destinations, check_warm_start, check_webhook
 from genai.models.chat_template import template_text
 from genai.models.loading import tokenizer_kwargs_problems
 from genai.models.references import exists_problem, resolve_adapter
-from genai.storage import is_remote, open_store
-from genai.storage.atomic import safe_name
-from genai.storage.manifest import list_folders
-from genai.tracking.loggers.base import LOGGERS
 
 _BAD_ROWS = "data.checks.max_bad_rows"
 _NUM_SHOWN = 3
@@ -43,14 +36,14 @@ def read_inputs(loaded: Loaded[FinetuneConfig], *, allow_code: bool = False) -> 
     config = loaded.config
     problems = Problems(loaded)
     _check_model(loaded, problems, allow_code=allow_code)
-    _check_webhook(loaded, problems)
+    check_webhook(loaded, problems)
     train = _read(config.train_loader.dataset, "train_loader", loaded, problems)
     evaluation = None
     if config.eval_loader is not None:
         evaluation = _read(config.eval_loader.dataset, "eval_loader", loaded, problems)
     problems.raise_all()
     assert train is not None
-    _check_destinations(loaded, problems)
+    check_destinations(loaded, problems)
     problems.raise_all()
     return _prepare(loaded, train, evaluation)
 
@@ -72,66 +65,13 @@ def _check_model(loaded: Loaded[FinetuneConfig], problems: Problems, *, allow_co
     if config.model.adapter is not None:
         with problems.at("model.adapter"):
             resolve_adapter(config.model.adapter, runs_dir=config.runs_dir)
-    if config.load_path is not None:
-        with problems.at("load_path"):
-            warm_start_weights(config.load_path, config.runs_dir)
+    check_warm_start(loaded, problems)
     if config.model.trust_remote_code and not allow_code:
         problems.add(
             "model.trust_remote_code",
             "this runs Python that comes with the model",
             "read that code, then add --allow-code to the command line",
         )
-
-
-def warm_start_weights(reference: str, runs_dir: str) -> Path:
-    """The weights.safetensors that `load_path` means.
-
-    Args:
-        reference: the folder of a checkpoint, runs:RUN/CHECKPOINT, or runs:RUN for its newest one.
-        runs_dir: where run directories lie.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if not reference.startswith("runs:"):
-        return _weights_in(Path(reference).expanduser())
-    run, _, name = reference.removeprefix("runs:").partition("/")
-    folder = Path(runs_dir) / safe_name(run, kind="run name") / "checkpoints"
-    names = list_folders(open_store(str(folder))) if folder.is_dir() else []
-    if not names:
-        raise UsageError(f"there are no checkpoints in {folder}", fix="name the folder of a checkpoint")
-    if name and name not in names:
-        raise UsageError(f"the run '{run}' has no checkpoint '{name}'", fix=f"it has {', '.join(names)}")
-    return _weights_in(folder / (name or names[-1]))
-
-
-def _weights_in(folder: Path) -> Path:
-    weights = folder / "weights.safetensors"
-    if not weights.is_file():
-        raise UsageError(
-            f"{folder} is no checkpoint: there is no weights.safetensors in it",
-            fix="name a checkpoint's folder, or runs:RUN; a whole model goes into model.pretrained_model_name_or_path",
-        )
-    return weights
-
-
-def _check_webhook(loaded: Loaded[FinetuneConfig], problems: Problems) -> None:
-    webhook = loaded.config.callbacks.webhook
-    if webhook is not None:
-        with problems.at("callbacks.webhook.url"):
-            resolve(webhook.url)
-
-
-def _check_destinations(loaded: Loaded[FinetuneConfig], problems: Problems) -> None:
-    """Whether checkpoints and metrics can go where they shall: the packages are there, the bucket answers."""
-    config = loaded.config
-    for name, settings in asdict(config.loggers).items():
-        if settings is not None:
-            with problems.at(f"loggers.{name}"):
-                LOGGERS.get(name)(Path(config.runs_dir), **settings)
-    if config.save_folder is not None and is_remote(config.save_folder):
-        with problems.at("save_folder"):
-            open_store(config.save_folder).list()
 
 
 def _read(

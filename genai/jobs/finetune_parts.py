@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 from genai.config.durations import Duration
 from genai.config.finetune import FinetuneConfig, FinetuningDatasetConfig
 from genai.config.loading import Loaded
-from genai.config.secrets import resolve
 from genai.data.batches import Batch, BatchStream, eval_batches
 from genai.data.checks import check_tokens
 from genai.data.labels import LabelSettings
@@ -21,30 +19,29 @@ from genai.data.prepare import PreparedRows
 from genai.data.rows import RowSet
 from genai.data.tokenized import TokenizedRows, tokenize
 from genai.errors import GenaiError
-from genai.jobs.finetune_inputs import warm_start_weights
-from genai.jobs.metric_sinks import MetricSinks
+from genai.jobs import training_parts
 from genai.jobs.problems import at
+from genai.jobs.training_inputs import warm_start_weights
+from genai.jobs.training_parts import choose_device
 from genai.log import get_logger
 from genai.models.adapters import add_adapter, check_target_modules, continue_adapter
 from genai.models.loading import build_meta, fit_embeddings, load_model, load_tokenizer
 from genai.models.references import ResolvedModel, resolve_adapter, resolve_model
 from genai.storage.atomic import cache_dir
-from genai.tracking.environment import collect_environment
 from genai.tracking.run import RunDirectory
 from genai.training.activation_checkpointing import checkpoint_activations
 from genai.training.allocator import keep_freed_memory
-from genai.training.callbacks import FlopsModel, build_callbacks
-from genai.training.checkpoints import Checkpoints, load_parameters
+from genai.training.checkpoints import Checkpoints, load_parameters, trained_parameters
 from genai.training.compiling import compile_blocks
 from genai.training.forward import CausalLMLoss
-from genai.training.optimizers import build_optimizer
+from genai.training.parallel.parallelize import parallelize, place_of
+from genai.training.parallel.ranks import Ranks
+from genai.training.parallel.sharded_tensors import assign, gather, is_sharded
 from genai.training.plan.microbatch import check_fits, choose_microbatch
 from genai.training.plan.steps import StepPlan, count_steps
 from genai.training.precision import prepare_model
-from genai.training.schedules import build_schedule
-from genai.training.threads import usable_threads
-from genai.training.throughput import flops_per_token, peak_flops
-from genai.training.trainer import Settings, Trainer
+from genai.training.random_state import seed_rank
+from genai.training.trainer import MetricSink, Trainer
 
 _log = get_logger(__name__)
 
@@ -60,6 +57,7 @@ class Parts:
     model: Any
     """A PreTrainedModel, or a PeftModel around one."""
     model_loss: CausalLMLoss
+    ranks: Ranks
     rows: PreparedRows
     train_tokens: TokenizedRows
     eval_tokens: TokenizedRows | None
@@ -99,29 +97,25 @@ class Parts:
             max_seq_len=self.config.max_seq_len,
             batch_size=self.eval_batch_size(self.eval_tokens),
             pad_token_id=self.pad_token_id,
+            rank=self.ranks.data_rank,
+            world_size=self.ranks.data_world_size,
         )
 
 
-def choose_device(config: FinetuneConfig) -> torch.device:
-    """Where to train; sets the number of CPU threads and the determinism of kernels."""
-    torch.set_num_threads(config.num_threads or usable_threads())
-    if config.deterministic_mode != torch.are_deterministic_algorithms_enabled():
-        # The call imports the compiler, which costs more than a second.
-        torch.use_deterministic_algorithms(config.deterministic_mode)
-    if config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available()):
-        torch.backends.cuda.matmul.allow_tf32 = True
-        return torch.device("cuda")
-    return torch.device("cpu")
-
-
-def build_parts(loaded: Loaded[FinetuneConfig], inputs: PreparedRows) -> Parts:
+def build_parts(loaded: Loaded[FinetuneConfig], inputs: PreparedRows, ranks: Ranks | None = None) -> Parts:
     """Fetch and load the model, tokenise the rows.
+
+    Args:
+        loaded: the job file.
+        inputs: its rows.
+        ranks: who trains; None for one process.
 
     Raises:
         ConfigError: the model does not fit the job file, with file:line:column.
     """
     config = loaded.config
-    device = choose_device(config)
+    device = choose_device(config, ranks)
+    ranks = place_of(ranks or Ranks(device=device), config.parallel, config.fsdp_config)
     torch.manual_seed(config.seed)
     with at(loaded, "model.pretrained_model_name_or_path"):
         resolved = resolve_model(
@@ -130,13 +124,9 @@ def build_parts(loaded: Loaded[FinetuneConfig], inputs: PreparedRows) -> Parts:
     meta = _check_on_meta(loaded, resolved)
     with at(loaded, "tokenizer"):
         tokenizer = load_tokenizer(config.model, config.tokenizer, resolved, runs_dir=config.runs_dir)
-    train_tokens = _tokenize(inputs.train, config.train_loader.dataset, config, tokenizer)
-    check_tokens(train_tokens, inputs.train, config.data.checks)
-    eval_tokens = None
-    if inputs.evaluation is not None:
-        dataset = config.eval_loader.dataset if config.eval_loader is not None else config.train_loader.dataset
-        eval_tokens = _tokenize(inputs.evaluation, dataset, config, tokenizer)
-    stream = build_stream(config, train_tokens, pad_token_id(tokenizer))
+    with ranks.main_first():
+        train_tokens, eval_tokens = _tokenize_all(config, inputs, tokenizer)
+    stream = build_stream(config, train_tokens, pad_token_id(tokenizer), ranks)
     microbatch_size = _microbatch_size(config, meta, train_tokens, device)
     model = _load(loaded, resolved, tokenizer, device)
     model_loss = CausalLMLoss(model, precision=config.precision, device=device)
@@ -150,6 +140,7 @@ def build_parts(loaded: Loaded[FinetuneConfig], inputs: PreparedRows) -> Parts:
         tokenizer=tokenizer,
         model=model,
         model_loss=model_loss,
+        ranks=ranks,
         rows=inputs,
         train_tokens=train_tokens,
         eval_tokens=eval_tokens,
@@ -189,8 +180,8 @@ def max_row(config: FinetuneConfig) -> int:
     return config.train_loader.dataset.max_seq_len or config.max_seq_len
 
 
-def build_stream(config: FinetuneConfig, tokens: TokenizedRows, pad: int) -> BatchStream:
-    """The endless stream of training batches."""
+def build_stream(config: FinetuneConfig, tokens: TokenizedRows, pad: int, ranks: Ranks | None = None) -> BatchStream:
+    """The endless stream of this rank's training batches."""
     dataset = config.train_loader.dataset
     return BatchStream(
         tokens,
@@ -201,6 +192,8 @@ def build_stream(config: FinetuneConfig, tokens: TokenizedRows, pad: int) -> Bat
         seed=config.seed if dataset.shuffle_seed is None else dataset.shuffle_seed,
         drop_last=config.train_loader.drop_last,
         pad_token_id=pad,
+        rank=ranks.data_rank if ranks else 0,
+        world_size=ranks.data_world_size if ranks else 1,
     )
 
 
@@ -217,6 +210,20 @@ def source_of(rows: RowSet, tokens: TokenizedRows, index: int) -> str:
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The padding token; any will do, since padding is attended by nothing and carries no loss."""
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
+
+
+def gather_model(parts: Parts, loaded: Loaded[FinetuneConfig]) -> None:
+    """On rank 0, put the whole trained model in place of one that is sharded, on the CPU. All ranks must call it."""
+    trained = trained_parameters(parts.model)
+    if not any(is_sharded(parameter) for parameter in trained.values()):
+        return
+    weights = gather(trained, parts.ranks)
+    if not parts.ranks.is_main:
+        return
+    parts.model = _load(loaded, parts.resolved, parts.tokenizer, torch.device("cpu"))
+    for name, parameter in parts.model.named_parameters():
+        if name in weights:
+            assign(parameter, weights[name])
 
 
 def _check_on_meta(loaded: Loaded[FinetuneConfig], resolved: ResolvedModel) -> torch.nn.Module:
@@ -258,6 +265,18 @@ def _load(
     return model
 
 
+def _tokenize_all(
+    config: FinetuneConfig, inputs: PreparedRows, tokenizer: PreTrainedTokenizerBase
+) -> tuple[TokenizedRows, TokenizedRows | None]:
+    """Training and evaluation rows as tokens."""
+    train_tokens = _tokenize(inputs.train, config.train_loader.dataset, config, tokenizer)
+    check_tokens(train_tokens, inputs.train, config.data.checks)
+    if inputs.evaluation is None:
+        return train_tokens, None
+    dataset = config.eval_loader.dataset if config.eval_loader is not None else config.train_loader.dataset
+    return train_tokens, _tokenize(inputs.evaluation, dataset, config, tokenizer)
+
+
 def _tokenize(
     rows: RowSet, dataset: FinetuningDatasetConfig, config: FinetuneConfig, tokenizer: PreTrainedTokenizerBase
 ) -> TokenizedRows:
@@ -274,81 +293,34 @@ def _tokenize(
 
 def open_checkpoints(parts: Parts, directory: RunDirectory) -> Checkpoints:
     """The run's checkpoints, in save_folder where one is given."""
-    config = parts.config
-    url = config.save_folder or str(directory.checkpoints)
-    return Checkpoints(url, keep=config.save_num_checkpoints_to_keep, context=context_of(parts))
+    context = training_parts.context_of(
+        parts.config,
+        parts.device,
+        parts.ranks,
+        model_fingerprint=parts.resolved.weights_fingerprint,
+        data_fingerprint=parts.train_tokens.fingerprint,
+    )
+    return training_parts.open_checkpoints(parts.config, directory, context, parts.ranks)
 
 
-def context_of(parts: Parts) -> dict[str, Any]:
-    """What a checkpoint is made with; compared at a resume by `genai.training.resume.compare`."""
-    environment = collect_environment()
-    values = {
-        **asdict(parts.config),
-        "environment": {
-            "torch": torch.__version__,
-            "transformers": environment["packages"].get("transformers"),
-            "cpu": environment["cpu"],
-            "num_threads": torch.get_num_threads(),
-            "device": parts.device.type,
-        },
-        "model_fingerprint": parts.resolved.weights_fingerprint,
-        "data_fingerprint": parts.train_tokens.fingerprint,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(values))
-    return plain
-
-
-def build_trainer(parts: Parts, checkpoints: Checkpoints, metrics: MetricSinks, *, run_name: str) -> Trainer:
+def build_trainer(parts: Parts, checkpoints: Checkpoints, metrics: MetricSink, *, run_name: str) -> Trainer:
     """The trainer with all its parts, at the beginning of the run."""
-    config = parts.config
-    clipping = config.algorithms.gradient_clipping
-    duration = Duration.parse(config.max_duration)
-    steps = parts.steps
-    return Trainer(
-        model_loss=parts.model_loss,
-        optimizer=build_optimizer(config.optimizer, parts.model, device=parts.device),
-        schedule=build_schedule(
-            config.scheduler,
-            max_duration=duration,
-            batches_per_epoch=steps.batches_per_epoch,
-            tokens_per_batch=steps.tokens_per_batch,
-            samples_per_batch=steps.samples_per_batch,
+    seed_rank(parts.config.seed, parts.ranks.data_rank)
+    return training_parts.make_trainer(
+        parts.config,
+        parallelize(
+            parts.model_loss,
+            parts.ranks,
+            parallel=parts.config.parallel,
+            fsdp=parts.config.fsdp_config,
+            bf16=parts.config.precision == "amp_bf16",
         ),
         stream=parts.stream,
+        steps=parts.steps,
         eval_batches=parts.eval_batches if parts.eval_tokens is not None else None,
-        callbacks=build_callbacks(
-            config.callbacks,
-            run_name=run_name,
-            total_batches=steps.batches,
-            name_row=lambda index: source_of(parts.rows.train, parts.train_tokens, index),
-            plugins=config.callbacks.plugins,
-            flops=_flops(parts),
-            webhook_url=_webhook_url(config),
-            device_peak_bytes=torch.cuda.max_memory_allocated if parts.device.type == "cuda" else None,
-        ),
+        microbatch_size=parts.microbatch_size,
         checkpoints=checkpoints,
         metrics=metrics,
-        settings=Settings(
-            max_duration=duration,
-            eval_interval=Duration.parse(config.eval_interval),
-            save_interval=Duration.parse(config.save_interval),
-            total_batches=steps.batches,
-            microbatch_size=parts.microbatch_size,
-            clipping_type=None if clipping is None else clipping.clipping_type,
-            clipping_threshold=1.0 if clipping is None else clipping.clipping_threshold,
-        ),
+        run_name=run_name,
+        name_row=lambda index: source_of(parts.rows.train, parts.train_tokens, index),
     )
-
-
-def _flops(parts: Parts) -> FlopsModel | None:
-    """What utilisation is computed from; None where the device's peak is not known."""
-    peak = peak_flops(parts.device)
-    if peak is None:
-        return None
-    per_token = flops_per_token(parts.model, parts.config.max_seq_len)
-    return FlopsModel(flops_per_token=per_token, peak_flops=peak)
-
-
-def _webhook_url(config: FinetuneConfig) -> str | None:
-    webhook = config.callbacks.webhook
-    return None if webhook is None else resolve(webhook.url)

@@ -6,8 +6,6 @@ lies in the cache, where the run will find it.
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from genai.config.finetune import FinetuneConfig
 from genai.config.loading import Loaded
-from genai.jobs.finetune import name_of_run
 from genai.jobs.finetune_inputs import read_inputs
 from genai.jobs.problems import named_keys
-from genai.log import get_logger, progress
+from genai.jobs.training_plan import disk_text, memory_lines, table, time_steps, time_text, write_lines
+from genai.jobs.training_run import name_of_run
+from genai.log import get_logger
 from genai.storage import is_remote
 from genai.storage.atomic import free_bytes
 from genai.tracking.run import RunDirectory
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from genai.training.plan.memory import MemoryPlan
 
 _log = get_logger(__name__)
-_PROBE_STEPS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,33 +75,27 @@ class Plan:
     def text(self) -> str:
         """As the terminal shows it."""
         share = self.num_trained_parameters / self.num_parameters
-        lines = [
-            ("run", f"{self.run}: {self.status}; nothing was written"),
-            ("model", f"{self.model}, {self.num_parameters / 1e6:,.1f} M parameters"),
-            ("trained", f"{self.num_trained_parameters / 1e6:,.2f} M ({share:.2%}): {self.method}"),
-            ("device", f"{self.device}, {self.num_threads} CPU threads"),
-            ("rows", f"{self.train_rows:,} to train on, {self.eval_rows:,} held out"),
-            ("batch", f"{self.rows_per_batch} rows of {self.seq_len} tokens, {self.microbatch_size} a forward pass"),
-            ("length", f"{self.batches:,} steps, {self.epochs:.2f} epochs, {self.tokens:,} tokens"),
-            ("time", f"{_minutes(self.predicted_s)} of training at {self.tokens_per_s:,.0f} tokens/s, as timed"),
-            ("memory", self._memory()),
-            *((f"  {name}", _size(size)) for name, size in _largest_first(self.memory_bytes)),
-            ("disk", self._disk()),
-            *(("writes" if path == self.writes[0] else "", path) for path in self.writes),
-        ]
-        width = max(len(name) for name, _ in lines)
-        return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
-
-    def _memory(self) -> str:
-        free = f"{_size(self.available_bytes)} free"
-        if not self.memory_bytes:
-            return f"not predicted, {free}"
-        return f"{_size(sum(self.memory_bytes.values()))} at its peak ({self.memory_moment}), {free}"
-
-    def _disk(self) -> str:
-        checkpoints = f"{self.num_checkpoints} checkpoints of {_size(self.checkpoint_bytes)}"
-        free = "" if self.free_disk_bytes is None else f", {_size(self.free_disk_bytes)} free"
-        return f"at most {checkpoints}, model {_size(self.model_bytes)}{free}"
+        return table(
+            [
+                ("run", f"{self.run}: {self.status}; nothing was written"),
+                ("model", f"{self.model}, {self.num_parameters / 1e6:,.1f} M parameters"),
+                ("trained", f"{self.num_trained_parameters / 1e6:,.2f} M ({share:.2%}): {self.method}"),
+                ("device", f"{self.device}, {self.num_threads} CPU threads"),
+                ("rows", f"{self.train_rows:,} to train on, {self.eval_rows:,} held out"),
+                (
+                    "batch",
+                    f"{self.rows_per_batch} rows of {self.seq_len} tokens, {self.microbatch_size} a forward pass",
+                ),
+                ("length", f"{self.batches:,} steps, {self.epochs:.2f} epochs, {self.tokens:,} tokens"),
+                ("time", f"{time_text(self.predicted_s)} of training at {self.tokens_per_s:,.0f} tokens/s, as timed"),
+                *memory_lines(self.memory_bytes, self.memory_moment, self.available_bytes),
+                (
+                    "disk",
+                    disk_text(self.num_checkpoints, self.checkpoint_bytes, self.model_bytes, self.free_disk_bytes),
+                ),
+                *write_lines(self.writes),
+            ]
+        )
 
 
 def make_plan(loaded: Loaded[FinetuneConfig], *, run_name: str | None = None, allow_code: bool = False) -> Plan:
@@ -115,8 +107,9 @@ def make_plan(loaded: Loaded[FinetuneConfig], *, run_name: str | None = None, al
     directory = RunDirectory(Path(loaded.config.runs_dir) / name_of_run(loaded, run_name))
     inputs = read_inputs(loaded, allow_code=allow_code)
     # Torch and transformers are imported from here on.
-    from genai.jobs.finetune_parts import build_parts, choose_device
-    from genai.jobs.finetune_proofs import disk_needs
+    from genai.jobs.finetune_parts import build_parts
+    from genai.jobs.training_parts import choose_device
+    from genai.jobs.training_proofs import disk_needs
     from genai.training.plan.limits import available_bytes
     from genai.training.proofs.disk import prove_disk
 
@@ -124,7 +117,7 @@ def make_plan(loaded: Loaded[FinetuneConfig], *, run_name: str | None = None, al
     available = available_bytes(choose_device(loaded.config))
     with named_keys(loaded):
         parts = build_parts(loaded, inputs)
-        prove_disk(disk_needs(parts, directory.path))
+        prove_disk(disk_needs(parts.config, parts.model, directory.path))
         return _describe(parts, directory, available)
 
 
@@ -133,7 +126,7 @@ def _describe(parts: Parts, directory: RunDirectory, available: int) -> Plan:
 
     from genai.jobs.finetune_export import method_of
     from genai.jobs.finetune_parts import longest_row
-    from genai.jobs.finetune_proofs import num_checkpoints
+    from genai.jobs.training_proofs import num_checkpoints
     from genai.training.plan.disk import checkpoint_bytes, model_bytes
 
     config = parts.config
@@ -202,34 +195,9 @@ def _writes(config: FinetuneConfig, directory: RunDirectory, checkpoints: str) -
 
 
 def _probe(parts: Parts) -> float:
-    """Tokens a second over a few steps of the real trainer, the first of which is not counted; the weights move, and
-    are then dropped.
-    """
+    """Tokens a second, as timed."""
     from genai.jobs.finetune_parts import build_trainer, open_checkpoints
-    from genai.jobs.metric_sinks import MetricSinks
-    from genai.tracking.metrics import MetricsLog
 
-    with tempfile.TemporaryDirectory(prefix="genai-probe-") as scratch, progress("timing steps", _PROBE_STEPS) as task:
-        directory = RunDirectory.open(scratch, "probe")
-        sinks = MetricSinks(MetricsLog(directory.metrics_path), [])
-        trainer = build_trainer(parts, open_checkpoints(parts, directory), sinks, run_name="probe")
-        parts.model.train()
-        trainer.step()
-        before, started = trainer.state.tokens, time.perf_counter()
-        for number in range(_PROBE_STEPS):
-            trainer.step()
-            task.update(number + 1)
-        return (trainer.state.tokens - before) / (time.perf_counter() - started)
-
-
-def _largest_first(parts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(parts.items(), key=lambda part: -part[1])
-
-
-def _size(size_bytes: int) -> str:
-    """In a unit that leaves three digits to read."""
-    return f"{size_bytes / 2**30:.2f} GiB" if size_bytes >= 2**29 else f"{size_bytes / 2**20:.1f} MiB"
-
-
-def _minutes(seconds: float) -> str:
-    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.1f} min"
+    return time_steps(
+        lambda directory, metrics: build_trainer(parts, open_checkpoints(parts, directory), metrics, run_name="probe")
+    )

@@ -14,17 +14,15 @@ from genai.config.finetune import FinetuneConfig
 from genai.config.loading import Loaded
 from genai.jobs.finetune_export import write_model
 from genai.jobs.finetune_parts import Parts, source_of
+from genai.jobs.training_proofs import disk_needs
 from genai.log import get_logger
 from genai.models.chat_template import stop_token_ids
 from genai.models.export import ModelCard, export_gguf
-from genai.storage import is_remote
 from genai.storage.atomic import cache_dir
-from genai.tracking.catalog import size_bytes
 from genai.tracking.run import RunDirectory
 from genai.training.compiling import eagerly
-from genai.training.plan.disk import checkpoint_bytes, model_bytes
 from genai.training.proofs.accumulation import prove_accumulation
-from genai.training.proofs.disk import DiskNeed, prove_disk
+from genai.training.proofs.disk import prove_disk
 from genai.training.proofs.export import prove_export
 from genai.training.proofs.labels import prove_labels
 from genai.training.proofs.packing import prove_packing
@@ -55,7 +53,8 @@ def prove(parts: Parts, loaded: Loaded[FinetuneConfig], directory: RunDirectory)
         GateError: one is refuted; the job must not start.
     """
     config = loaded.config
-    proofs = [Proof(name="disk", prove=lambda: prove_disk(disk_needs(parts, directory.path)), remember=False)]
+    needs = disk_needs(config, parts.model, directory.path)
+    proofs = [Proof(name="disk", prove=lambda: prove_disk(needs), remember=False)]
     labels = config.proofs.labels
     if labels is not None:
         proofs.append(
@@ -124,21 +123,3 @@ def _export(parts: Parts, folder: Path) -> Path:
     if "gguf" in parts.config.export.formats:
         export_gguf(model, folder / "model.gguf")
     return model
-
-
-def disk_needs(parts: Parts, run: Path) -> list[DiskNeed]:
-    """What the run in the folder `run` will write: its checkpoints, and the model while it is replaced."""
-    folder = parts.config.save_folder or str(run / "checkpoints")
-    exported = DiskNeed(what="the exported model", path=run, size_bytes=2 * model_bytes(parts.model))
-    if is_remote(folder):
-        return [exported]
-    count = num_checkpoints(parts.config)
-    size = count * checkpoint_bytes(parts.model, parts.config.optimizer)
-    # A run that goes on has most of them already, and replaces them.
-    missing = max(0, size - size_bytes(Path(folder)))
-    return [DiskNeed(what=f"{count} checkpoints", path=Path(folder), size_bytes=missing), exported]
-
-
-def num_checkpoints(config: FinetuneConfig) -> int:
-    """The most that lie on the disk at a time: those kept, the best one, and the one being written."""
-    return config.save_num_checkpoints_to_keep + 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
-from genai.config.finetune import FinetuneConfig
 from genai.config.loading import Loaded
 from genai.tracking.loggers.base import LOGGERS, MetricLogger, flatten
 from genai.tracking.metrics import MetricsLog, Record, read_metrics
@@ -42,7 +42,17 @@ class MetricSinks:
             logger.finish(status)
 
 
-def open_metrics(loaded: Loaded[FinetuneConfig], directory: RunDirectory, *, resume_step: int) -> MetricSinks:
+class NoMetrics:
+    """For the ranks that record nothing."""
+
+    def log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def finish(self, status: str) -> None:
+        """Nothing."""
+
+
+def open_metrics(loaded: Loaded[Any], directory: RunDirectory, *, resume_step: int) -> MetricSinks:
     """metrics.jsonl, cut to what happened up to `resume_step`, and the loggers of the job file."""
     log = MetricsLog(directory.metrics_path)
     log.truncate_after(resume_step if resume_step else -1)

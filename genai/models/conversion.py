@@ -39,9 +39,7 @@ def export_model(
     Raises:
         UsageError: an unknown dtype; or whatever is wrong with the references.
     """
-    known = GGUF_DTYPES if kind == "gguf" else HF_DTYPES
-    if dtype is not None and dtype not in known:
-        raise UsageError(f"--dtype {dtype} is unknown for {kind}", fix=f"one of {', '.join(known)}")
+    check_dtype(kind, dtype)
     adapter_path = resolve_adapter(adapter, runs_dir=runs_dir) if adapter else None
     resolved = resolve_model(reference, runs_dir=runs_dir, revision=revision)
     if kind == "hf":
@@ -52,6 +50,17 @@ def export_model(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".merged-") as scratch:
         merged = _write_folder(resolved, Path(scratch) / "model", None, adapter_path)
         return export_gguf(merged, out, dtype=dtype or "f16")
+
+
+def check_dtype(kind: str, dtype: str | None) -> None:
+    """Hold `--dtype` against what an export of `kind` can write.
+
+    Raises:
+        UsageError: it is unknown.
+    """
+    known = GGUF_DTYPES if kind == "gguf" else HF_DTYPES
+    if dtype is not None and dtype not in known:
+        raise UsageError(f"--dtype {dtype} is unknown for {kind}", fix=f"one of {', '.join(known)}")
 
 
 def _write_folder(resolved: ResolvedModel, out: Path, dtype: str | None, adapter: Path | None) -> Path:

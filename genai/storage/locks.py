@@ -17,6 +17,7 @@ from genai.errors import GenaiError
 from genai.log import get_logger
 
 _POLL_S = 0.1
+_FIRST_POLL_S = 0.002
 _log = get_logger(__name__)
 
 
@@ -31,7 +32,7 @@ def exclusive(path: Path, *, timeout_s: float) -> Iterator[None]:
     Raises:
         GenaiError: others still hold it after `timeout_s`.
     """
-    with _locked(path, fcntl.LOCK_EX, timeout_s):
+    with _locked(path, True, timeout_s):
         yield
 
 
@@ -42,7 +43,7 @@ def shared(path: Path, *, timeout_s: float = 60.0) -> Iterator[None]:
     Raises:
         GenaiError: a maker still holds it after `timeout_s`.
     """
-    with _locked(path, fcntl.LOCK_SH, timeout_s):
+    with _locked(path, False, timeout_s):
         yield
 
 
@@ -62,19 +63,17 @@ def lock_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
-@contextmanager
-def _locked(path: Path, operation: int, timeout_s: float) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _acquire(path, operation, timeout_s)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+def try_lock(path: Path, *, exclusive: bool) -> int | None:
+    """Take `path`'s lock without waiting.
 
+    Args:
+        path: the file or folder, whose own folder is there.
+        exclusive: be the only holder; else one of those who share it.
 
-def _acquire(path: Path, operation: int, timeout_s: float) -> int:
-    deadline = time.monotonic() + timeout_s
-    told = False
+    Returns:
+        the descriptor of the lock file, for `release`; None when others hold the lock.
+    """
+    operation = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     while True:
         descriptor = os.open(lock_file(path), os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -82,14 +81,37 @@ def _acquire(path: Path, operation: int, timeout_s: float) -> int:
             if _is_current(descriptor, path):
                 return descriptor
         except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                raise GenaiError(f"{path} is in use by another process", fix="wait until it is done") from None
+            os.close(descriptor)
+            return None
         os.close(descriptor)
-        if not told:
+
+
+def release(descriptor: int) -> None:
+    """Let go of what `try_lock` took, also for processes that were forked meanwhile and hold the same descriptor."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+@contextmanager
+def _locked(path: Path, alone: bool, timeout_s: float) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _acquire(path, alone, timeout_s)
+    try:
+        yield
+    finally:
+        release(descriptor)
+
+
+def _acquire(path: Path, alone: bool, timeout_s: float) -> int:
+    deadline = time.monotonic() + timeout_s
+    pause_s = _FIRST_POLL_S
+    while (descriptor := try_lock(path, exclusive=alone)) is None:
+        if time.monotonic() >= deadline:
+            raise GenaiError(f"{path} is in use by another process", fix="wait until it is done")
+        time.sleep(pause_s)
+        if pause_s < _POLL_S <= (pause_s := min(2 * pause_s, _POLL_S)):
             _log.info("waiting for another process that uses %s", path)
-            told = True
-        time.sleep(_POLL_S)
+    return descriptor
 
 
 def _is_current(descriptor: int, path: Path) -> bool:

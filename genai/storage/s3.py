@@ -12,27 +12,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from genai.errors import DataError, GenaiError, MissingExtraError
-from genai.log import get_logger
-from genai.storage import atomic
 from genai.storage.base import CHUNK_BYTES, ObjectInfo, check_key
 from genai.storage.checksums import sha256_of
 from genai.storage.parallel import THREADS
+from genai.storage.patience import Patience, Trouble
+from genai.storage.ranges import REQUESTS, download_ranges
 from genai.storage.s3_errors import about_credentials, explain, is_absent, is_transient, is_unreachable
+from genai.storage.s3_upload import PartUpload, part_size
+from genai.storage.upload_journal import Content, open_journal
 
 T = TypeVar("T")
 
-PATIENCE_S = 60.0
-"""How long a server that is there is waited for while it does not answer."""
 PART_BYTES = 16 << 20
+"""What an upload sends in one request; a larger file goes in parts, several at a time."""
 _SHA256 = "sha256"
 _MAX_SUGGESTED = 1000
-_log = get_logger(__name__)
 
 
 def open_s3(url: str) -> S3Store:
@@ -63,7 +63,7 @@ def _client(url: str) -> Any:
         settings: dict[str, Any] = {
             "retries": {"mode": os.environ.get("AWS_RETRY_MODE", "standard")},
             "connect_timeout": 10,
-            "max_pool_connections": THREADS * THREADS,
+            "max_pool_connections": REQUESTS,
         }
         client = session.client("s3", config=Config(**settings))
         styled = "addressing_style" in (profile.get_scoped_config().get("s3") or {})
@@ -82,7 +82,8 @@ class S3Store:
         self._bucket = bucket
         self._root = f"{prefix}/" if prefix else ""
         self._client = client
-        self._answered = False
+        self._patience = Patience(self.url, self._understand)
+        self._requests = threading.BoundedSemaphore(REQUESTS)
 
     @property
     def url(self) -> str:
@@ -123,26 +124,33 @@ class S3Store:
             yield self._read(key, start, start + chunk_bytes, same_version)
 
     def write(self, key: str, data: bytes) -> None:
-        metadata = {_SHA256: hashlib.sha256(data).hexdigest()}
-        self._call(key, lambda: self._client.put_object(**self._at(key), Body=data, Metadata=metadata))
+        self._put(key, data, hashlib.sha256(data).hexdigest())
 
     def upload(self, key: str, path: Path, *, sha256: str | None = None) -> None:
-        extra = {"Metadata": {_SHA256: sha256 or sha256_of(path)}}
-        with open(path, "rb") as stream:
-
-            def send() -> None:
-                stream.seek(0)
-                self._client.upload_fileobj(stream, **self._at(key), ExtraArgs=extra, Config=_transfer())
-
-            self._call(key, send)
+        sha256, size_bytes = sha256 or sha256_of(path), path.stat().st_size
+        if size_bytes <= PART_BYTES:
+            return self._put(key, path.read_bytes(), sha256)
+        content = Content(sha256=sha256, size_bytes=size_bytes, part_bytes=part_size(size_bytes, PART_BYTES))
+        with open_journal(f"{self.endpoint()} {self.url}/{key}") as journal:
+            PartUpload(
+                client=self._client,
+                at=self._at(key),
+                path=path,
+                content=content,
+                metadata={_SHA256: sha256},
+                journal=journal,
+                call=self._patience.for_key(key),
+            ).run()
 
     def download(self, key: str, path: Path) -> None:
         info = self._existing(key)
-        with atomic.atomic_file(path, size_bytes=info.size_bytes) as stream:
-            self._call(key, lambda: self._receive(key, stream))
-            stream.flush()
-            if stream.tell() != info.size_bytes or (info.sha256 and sha256_of(Path(stream.name)) != info.sha256):
-                raise DataError(f"{self.url}/{key} changed or was damaged on its way: its SHA-256 or size is another")
+        same_version = {"IfMatch": info.etag} if info.etag else {}
+
+        def read(start: int, end: int) -> bytes:
+            with self._requests:
+                return self._read(key, start, end, same_version)
+
+        download_ranges(info, path, read, url=f"{self.url}/{key}")
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         return self._call(None, lambda: list(self._pages(prefix)))
@@ -174,6 +182,10 @@ class S3Store:
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._root + check_key(key)}
 
+    def _put(self, key: str, data: bytes, sha256: str) -> None:
+        metadata = {_SHA256: sha256}
+        self._call(key, lambda: self._client.put_object(**self._at(key), Body=data, Metadata=metadata))
+
     def _read(self, key: str, start: int, end: int | None, conditions: dict[str, str]) -> bytes:
         if end is not None and end <= start:
             return b""
@@ -189,12 +201,6 @@ class S3Store:
                 raise
 
         return self._call(key, get)
-
-    def _receive(self, key: str, stream: IO[bytes]) -> None:
-        stream.seek(0)
-        stream.truncate()
-        self._client.download_fileobj(Fileobj=stream, **self._at(key), Config=_transfer())
-        stream.seek(0, os.SEEK_END)
 
     def _head(self, key: str) -> ObjectInfo | None:
         try:
@@ -221,30 +227,21 @@ class S3Store:
                 yield _info(found["Key"].removeprefix(self._root), found, found["Size"], None)
 
     def _call(self, key: str | None, operation: Callable[[], T]) -> T:
-        """Carry out `operation`; botocore retries first, then we do, unless nobody has ever listened there."""
-        from botocore.exceptions import BotoCoreError, ClientError
-        from s3transfer.exceptions import (  # type: ignore[import-untyped]
-            RetriesExceededError,
-            S3CopyFailedError,
-            S3DownloadFailedError,
-        )
+        """Carry out `operation`; botocore tries a request again first, then we do."""
+        return self._patience.call(key, operation)
 
-        failures = (BotoCoreError, ClientError, RetriesExceededError, S3CopyFailedError, S3DownloadFailedError)
-        deadline, pause_s = time.monotonic() + PATIENCE_S, 1.0
-        while True:
-            try:
-                result = operation()
-            except failures as error:
-                cause = getattr(error, "last_exception", error)
-                hopeless = not is_transient(cause) or (is_unreachable(cause) and not self._answered)
-                if hopeless or time.monotonic() + pause_s > deadline:
-                    raise explain(cause, self, key) from error
-                _log.warning("%s does not answer (%s); trying again in %g s", self.url, cause, pause_s)
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, 15.0)
-            else:
-                self._answered = True
-                return result
+    def _understand(self, error: Exception, key: str | None) -> Trouble | None:
+        from botocore.exceptions import BotoCoreError, ClientError
+        from s3transfer.exceptions import S3CopyFailedError  # type: ignore[import-untyped]
+
+        if not isinstance(error, (BotoCoreError, ClientError, S3CopyFailedError)):
+            return None
+        return Trouble(
+            cause=error,
+            transient=is_transient(error),
+            unreachable=is_unreachable(error),
+            explain=lambda: explain(error, self, key),
+        )
 
 
 def _transfer() -> Any:

@@ -9,13 +9,20 @@ from genai.storage.base import ObjectStore
 
 STORES: Registry[Callable[[str], ObjectStore]] = Registry(
     "kind of storage",
-    {"file": "genai.storage.local:open_local", "s3": "genai.storage.s3:open_s3"},
+    {
+        "file": "genai.storage.local:open_local",
+        "s3": "genai.storage.s3:open_s3",
+        "gs": "genai.storage.gcs:open_gcs",
+        "az": "genai.storage.azure:open_azure",
+    },
     group="genai.stores",
 )
 
 
 def open_store(url: str) -> ObjectStore:
-    """The store whose root is `url`: a path, `file:///...` or `s3://BUCKET/PREFIX`. Nothing is read or made yet.
+    """The store whose root is `url`: a path, `file:///...`, or `s3://`, `gs://` or `az://` with BUCKET/PREFIX.
+
+    Nothing is read or made there yet.
 
     Raises:
         UsageError: there is no store for such a URL.

@@ -15,10 +15,12 @@ import genai
 
 PACKAGES = (
     "accelerate",
+    "adlfs",
     "bitsandbytes",
     "boto3",
     "click",
     "datasets",
+    "gcsfs",
     "mlflow",
     "mlflow-skinny",
     "numpy",

@@ -172,7 +172,7 @@ def likely_packing(model: Any, decoder: nn.Module, device: torch.device) -> Pack
 
 def _can_use_tiles(model: Any) -> bool:
     config = model.config.get_text_config()
-    special = ("sliding_window", "attention_chunk_size", "attention_dropout", "attn_logit_softcapping")
+    special = ("sliding_window", "attention_chunk_size", "attention_dropout", "attn_pdrop", "attn_logit_softcapping")
     return (
         model.config._attn_implementation in ("sdpa", attention.IMPLEMENTATION)
         and not any(getattr(config, name, None) for name in special)

@@ -33,11 +33,45 @@ _log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Targets:
+class Targets:
+    """What a microbatch trains."""
+
     positions_N: torch.Tensor
     """Positions (row * S + column) whose hidden state predicts a trained token."""
     token_ids_N: torch.Tensor
     """Those tokens."""
+
+    def of(self, states_BSX: torch.Tensor) -> torch.Tensor:
+        """The states at those positions, (N, X)."""
+        return states_BSX.flatten(0, 1).index_select(0, self.positions_N)
+
+
+def prepare_tokens(tensors: Mapping[str, torch.Tensor], device: torch.device) -> tuple[Tokens, Targets]:
+    """A microbatch on `device`, with its documents told apart and its labels shifted.
+
+    Args:
+        tensors: input_ids, labels and position_ids, int64 (B, S). Labels are not shifted; -100 where not trained.
+        device: where the model lies.
+    """
+    labels_BS, position_ids_BS = tensors["labels"], tensors["position_ids"]
+    shifted_M = torch.nn.functional.pad(labels_BS[:, 1:], (0, 1), value=IGNORED).flatten()
+    positions_N = (shifted_M != IGNORED).nonzero().squeeze(1)
+    starts_BS = document_starts(position_ids_BS, labels_BS)
+    packed = bool(starts_BS.any())
+    if not packed:
+        # One document a row, and padding that nothing sees: plain causal attention will do.
+        position_ids_BS = torch.arange(labels_BS.shape[1], device=labels_BS.device).expand_as(labels_BS)
+
+    def move(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    tokens = Tokens(
+        input_ids_BS=move(tensors["input_ids"]),
+        position_ids_BS=move(position_ids_BS),
+        starts_BS=move(starts_BS),
+        packed=packed,
+    )
+    return tokens, Targets(positions_N=move(positions_N), token_ids_N=move(shifted_M[positions_N]))
 
 
 class CausalLMLoss:
@@ -48,12 +82,20 @@ class CausalLMLoss:
         precision: `amp_bf16` or `fp32`.
         device: where the model lies.
         chunk_tokens: tokens whose logits are held at a time; None for what suits the device.
+        z_loss: factor of log(Z)^2 that `loss` adds for each token (see `linear_cross_entropy`).
     """
 
     def __init__(
-        self, model: nn.Module, *, precision: str, device: torch.device | str, chunk_tokens: int | None = None
+        self,
+        model: nn.Module,
+        *,
+        precision: str,
+        device: torch.device | str,
+        chunk_tokens: int | None = None,
+        z_loss: float = 0.0,
     ) -> None:
         self.model = model
+        self.z_loss = z_loss
         self.device = torch.device(device)
         self.precision = precision
         self.chunk_tokens = chunk_tokens or default_chunk_tokens(self.device)
@@ -67,16 +109,16 @@ class CausalLMLoss:
         return_freed_memory()
 
     def loss(self, tensors: Mapping[str, torch.Tensor], denominator: float) -> torch.Tensor:
-        """Sum of the negative log-likelihoods of the trained tokens divided by `denominator`, a float32 scalar.
+        """Sum of the negative log-likelihoods (and z-loss) of the trained tokens over `denominator`, a float32 scalar.
 
         Args:
             tensors: input_ids, labels and position_ids, int64 (B, S). Labels are not shifted; -100 where not trained.
             denominator: trained tokens of the global batch.
         """
-        tokens, targets = self._prepare(tensors)
+        tokens, targets = prepare_tokens(tensors, self.device)
         if self._head is None:
-            return self._full_losses(tokens, targets).sum() / denominator
-        hidden_ND = _at(self._hidden_states(tokens, self._packing), targets)
+            return self._full_losses(tokens, targets, self.z_loss).sum() / denominator
+        hidden_ND = targets.of(self._hidden_states(tokens, self._packing))
         with autocast(self.precision, self.device):
             return linear_cross_entropy(
                 hidden_ND,
@@ -86,15 +128,16 @@ class CausalLMLoss:
                 chunk_tokens=self.chunk_tokens,
                 bias_V=self._head.bias,
                 transform=self._transform,
+                z_loss=self.z_loss,
             )
 
     @torch.no_grad()
     def token_losses(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Negative log-likelihood of each trained token, float32 (N,), row by row; without a gradient."""
-        tokens, targets = self._prepare(tensors)
+        tokens, targets = prepare_tokens(tensors, self.device)
         if self._head is None:
             return self._full_losses(tokens, targets)
-        hidden_ND = _at(self._hidden_states(tokens, self._packing), targets)
+        hidden_ND = targets.of(self._hidden_states(tokens, self._packing))
         with autocast(self.precision, self.device):
             return token_cross_entropy(
                 hidden_ND,
@@ -107,29 +150,9 @@ class CausalLMLoss:
 
     def logits(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """All logits (B, S, V) as the model itself computes them; for checks of short batches."""
-        return self._logits(self._prepare(tensors)[0])
+        return self._logits(prepare_tokens(tensors, self.device)[0])
 
     # --- the forward pass ---------------------------------------------------------------------------------------------
-
-    def _prepare(self, tensors: Mapping[str, torch.Tensor]) -> tuple[Tokens, _Targets]:
-        labels_BS, position_ids_BS = tensors["labels"], tensors["position_ids"]
-        shifted_M = torch.nn.functional.pad(labels_BS[:, 1:], (0, 1), value=IGNORED).flatten()
-        positions_N = (shifted_M != IGNORED).nonzero().squeeze(1)
-        starts_BS = document_starts(position_ids_BS, labels_BS)
-        packed = bool(starts_BS.any())
-        if not packed:
-            # One document a row, and padding that nothing sees: plain causal attention will do.
-            position_ids_BS = torch.arange(labels_BS.shape[1], device=labels_BS.device).expand_as(labels_BS)
-        tokens = Tokens(
-            input_ids_BS=self._move(tensors["input_ids"]),
-            position_ids_BS=self._move(position_ids_BS),
-            starts_BS=self._move(starts_BS),
-            packed=packed,
-        )
-        return tokens, _Targets(positions_N=self._move(positions_N), token_ids_N=self._move(shifted_M[positions_N]))
-
-    def _move(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self.device, non_blocking=True)
 
     def _hidden_states(self, tokens: Tokens, packing: PackingMethod) -> torch.Tensor:
         with autocast(self.precision, self.device):
@@ -141,9 +164,10 @@ class CausalLMLoss:
             logits_BSV: torch.Tensor = self._base(use_cache=False, **self._packing.arguments(tokens)).logits
         return logits_BSV.view(*tokens.input_ids_BS.shape, -1)
 
-    def _full_losses(self, tokens: Tokens, targets: _Targets) -> torch.Tensor:
-        logits_NV = _at(self._logits(tokens), targets).float()
-        return torch.nn.functional.cross_entropy(logits_NV, targets.token_ids_N, reduction="none")
+    def _full_losses(self, tokens: Tokens, targets: Targets, z_loss: float = 0.0) -> torch.Tensor:
+        logits_NV = targets.of(self._logits(tokens)).float()
+        losses_N = torch.nn.functional.cross_entropy(logits_NV, targets.token_ids_N, reduction="none")
+        return losses_N + z_loss * logits_NV.logsumexp(-1).square() if z_loss else losses_N
 
     # --- the head -----------------------------------------------------------------------------------------------------
 
@@ -169,7 +193,3 @@ class CausalLMLoss:
             ours_SV = torch.tanh(ours_SV / self._transform.softcap) * self._transform.softcap
         tolerance = 0.02 * float(theirs_SV.abs().max())
         return ours_SV.shape == theirs_SV.shape and bool((ours_SV - theirs_SV).abs().max() <= tolerance)
-
-
-def _at(states_BSX: torch.Tensor, targets: _Targets) -> torch.Tensor:
-    return states_BSX.flatten(0, 1).index_select(0, targets.positions_N)

@@ -50,10 +50,14 @@ def linear_cross_entropy(
     chunk_tokens: int,
     bias_V: torch.Tensor | None = None,
     transform: LogitTransform = PLAIN,
+    z_loss: float = 0.0,
 ) -> torch.Tensor:
     """Sum of the tokens' negative log-likelihoods divided by `denominator`, differentiable once.
 
     Products are computed in autocast's dtype where autocast is on, softmax in float32 (float64 for float64).
+
+    With `z_loss` each token adds `z_loss * log(Z)^2`, Z the sum over the vocabulary of the exponentials of its logits:
+    it keeps the logits from drifting. Source: Chowdhery et al., PaLM (arXiv:2204.02311), section 5, with 1e-4.
 
     Args:
         hidden_ND: last hidden states of the tokens that are trained, (N, D).
@@ -63,12 +67,13 @@ def linear_cross_entropy(
         chunk_tokens: tokens whose logits are held at a time.
         bias_V: bias of the head, (V,).
         transform: what the model does to its logits.
+        z_loss: factor of log(Z)^2; 0 leaves it out.
 
     Returns:
         A scalar in softmax's dtype.
     """
     loss: torch.Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, weight_VD, bias_V, targets_N, denominator, chunk_tokens, transform
+        hidden_ND, weight_VD, bias_V, targets_N, denominator, chunk_tokens, transform, z_loss
     )
     return loss
 
@@ -82,7 +87,10 @@ def token_cross_entropy(
     bias_V: torch.Tensor | None = None,
     transform: LogitTransform = PLAIN,
 ) -> torch.Tensor:
-    """Negative log-likelihood of each token, (N,), without a gradient; arguments as for `linear_cross_entropy`."""
+    """Negative log-likelihood of each token, (N,), without a gradient; arguments as for `linear_cross_entropy`.
+
+    There is no z-loss here: it is no part of a perplexity.
+    """
     head = _Head(hidden_ND, weight_VD, bias_V, transform)
     losses_N = torch.empty(len(targets_N), dtype=head.softmax_dtype, device=hidden_ND.device)
     with torch.no_grad(), head.no_autocast():
@@ -100,7 +108,12 @@ class _Head:
     """The head's weights in the dtype of the products, and the steps of one chunk."""
 
     def __init__(
-        self, hidden_ND: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None, transform: LogitTransform
+        self,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        transform: LogitTransform,
+        z_loss: float = 0.0,
     ) -> None:
         device = hidden_ND.device.type
         self.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
@@ -108,6 +121,7 @@ class _Head:
         self.weight_VD = weight_VD.detach().to(self.dtype)
         self.bias_V = None if bias_V is None else bias_V.detach().to(self.dtype)
         self.transform = transform
+        self.z_loss = z_loss
         self._device = device
         vocabulary = len(weight_VD)
         on_cpu = device == "cpu"
@@ -140,7 +154,12 @@ class _Head:
         # over all logits would cost more than this softmax does.
         rows_R = torch.arange(len(targets_R), device=targets_R.device)
         top_R, index_R = scores_RV.max(-1)
-        losses_R.copy_(top_R - probabilities_RV[rows_R, index_R].log() - scores_RV[rows_R, targets_R])
+        log_z_R = top_R - probabilities_RV[rows_R, index_R].log()
+        losses_R.copy_(log_z_R - scores_RV[rows_R, targets_R])
+        if self.z_loss:
+            # d(z log(Z)^2) / d(score) = 2 z log(Z) * probability: one more factor on what is there already.
+            losses_R.addcmul_(log_z_R, log_z_R, value=self.z_loss)
+            probabilities_RV *= (log_z_R * (2 * self.z_loss) + 1)[:, None]
         if not gradient:
             return
         probabilities_RV[rows_R, targets_R] -= 1
@@ -160,8 +179,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         denominator: float,
         chunk_tokens: int,
         transform: LogitTransform,
+        z_loss: float,
     ) -> torch.Tensor:
-        head = _Head(hidden_ND, weight_VD, bias_V, transform)
+        head = _Head(hidden_ND, weight_VD, bias_V, transform, z_loss)
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         gradient = needs_hidden or needs_weight or needs_bias
         losses_N = torch.empty(len(targets_N), dtype=head.softmax_dtype, device=hidden_ND.device)
@@ -195,7 +215,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         gradients = ctx.saved_tensors
         if not _is_one(grad):
             gradients = [None if each is None else each * grad.to(each.dtype) for each in gradients]
-        return (*gradients, None, None, None, None)
+        return (*gradients, None, None, None, None, None)
 
 
 def _is_one(grad: torch.Tensor) -> bool:

@@ -1,7 +1,7 @@
 """Optimizers, the learning rate they step with, and their state as named tensors for a checkpoint.
 
 Weight decay is not applied to parameters of one dimension (norms, biases). AdamW runs as torch's fused kernel on CPU
-and GPU; on a CPU the for-loop kernel takes four times as long.
+and GPU; on a CPU the for-loop kernel takes four times as long. Muon lies in `muon.py`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from genai.config.training import DecoupledAdamWConfig, DecoupledLionWConfig, OptimizerConfig
+from genai.config.training import DecoupledAdamWConfig, DecoupledLionWConfig, MuonConfig, OptimizerConfig
 from genai.errors import DataError
+from genai.training.muon import build_muon
+from genai.training.parallel.sharded_tensors import assign, is_sharded
 
 _BUCKET_ELEMENTS = 1 << 24
 """Lion's temporaries hold at most about this many elements at a time (64 MiB in float32)."""
@@ -28,11 +30,22 @@ def build_optimizer(
         cfg: optimizer section of the job.
         model: frozen parameters are left out.
         device: where the parameters lie; AdamW is fused on CPU and CUDA.
+
+    Raises:
+        UsageError: Muon, and no matrix of a block is trained.
     """
+    if isinstance(cfg, MuonConfig):
+        return build_muon(cfg, model, fused=torch.device(device).type in ("cpu", "cuda"))
     trained = [p for p in model.parameters() if p.requires_grad]
+    # torch's loops over many tensors take no mixture of sharded and plain ones.
+    kinds = [[p for p in trained if is_sharded(p) == sharded] for sharded in (False, True)]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": cfg.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        group
+        for kind in kinds
+        for group in (
+            {"params": [p for p in kind if p.ndim >= 2], "weight_decay": cfg.weight_decay},
+            {"params": [p for p in kind if p.ndim < 2], "weight_decay": 0.0},
+        )
     ]
     groups = [{**group, "initial_lr": cfg.lr} for group in groups if group["params"]]
     if isinstance(cfg, DecoupledLionWConfig):
@@ -153,8 +166,9 @@ def load_optimizer_tensors(
     Raises:
         DataError: a tensor belongs to no trained parameter or has another shape, or a parameter's state is incomplete.
     """
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    known = {name: p for name, p in names.items() if id(p) in trained}
+    # Parameters of one algorithm have the same tensors; Muon and AdamW side by side have different ones.
+    algorithms = {id(p): group.get("algorithm") for group in optimizer.param_groups for p in group["params"]}
+    known = {name: p for name, p in names.items() if id(p) in algorithms}
     states: dict[str, dict[str, torch.Tensor]] = {}
     for label, tensor in tensors.items():
         key, _, name = label.partition("/")
@@ -167,7 +181,8 @@ def load_optimizer_tensors(
                 f"the optimizer state of '{name}' has shape {tuple(tensor.shape)}, not {tuple(known[name].shape)}"
             )
         states.setdefault(name, {})[key] = tensor
-    if len({frozenset(state) for state in states.values()}) > 1:
+    kinds = {(algorithms[id(known[name])], frozenset(state)) for name, state in states.items()}
+    if len(kinds) > len({algorithm for algorithm, _ in kinds}):
         raise DataError("the optimizer state is incomplete: parameters have different tensors")
     optimizer.state.clear()
     for name, state in states.items():
@@ -181,4 +196,6 @@ def _like(parameter: nn.Parameter, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.ndim
         else tensor.new_empty((), device=parameter.device)
     )
-    return copy.detach().copy_(tensor)
+    copy = copy.detach()
+    assign(copy, tensor)
+    return copy

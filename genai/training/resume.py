@@ -3,13 +3,14 @@
 A key falls into one of three classes. `FREE` keys do not touch the weights that a given batch produces. `INEXACT` keys
 are sound to change, but the continuation is no longer bit-equal to what an uninterrupted run would have given.
 Everything else (the data, their order, the model, the batch) would make the position in the checkpoint meaningless, and
-is refused. The same table stands in docs/finetune.md.
+is refused. The same table stands in docs/finetune.md and docs/pretrain.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 FREE = (
@@ -34,6 +35,13 @@ FREE = (
     "compare",
     "export",
     "data.checks",
+    "eval_subset_num_batches",
+    "parallel.save_in_background",
+    # Where shards lie and how they are kept; what they hold is compared by the data's fingerprint.
+    *("train_loader.dataset.remote", "train_loader.dataset.local", "train_loader.dataset.split"),
+    *("train_loader.dataset.streams.*.remote", "train_loader.dataset.streams.*.local"),
+    *("train_loader.dataset.streams.*.split", "train_loader.dataset.cache_limit"),
+    *("train_loader.dataset.predownload", "train_loader.dataset.validate_hash"),
 )
 INEXACT = (
     "callbacks.nan_guard",
@@ -48,6 +56,9 @@ INEXACT = (
     "activation_checkpointing",
     "device_train_microbatch_size",
     "model.attn_implementation",
+    "loss",
+    "parallel",
+    "fsdp_config",
 )
 
 
@@ -91,7 +102,7 @@ def _class_of(key: str) -> str:
 
 
 def _below(key: str, prefixes: tuple[str, ...]) -> bool:
-    return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
+    return any(fnmatchcase(key, prefix) or fnmatchcase(key, f"{prefix}.*") for prefix in prefixes)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

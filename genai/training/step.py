@@ -14,7 +14,7 @@ import torch
 
 if TYPE_CHECKING:
     from genai.data.batches import Batch
-    from genai.training.forward import CausalLMLoss
+    from genai.training.interfaces import ModelLoss
 
 BatchTensors = dict[str, torch.Tensor]
 """input_ids, labels, position_ids: each int64 (microbatch, seq)."""
@@ -27,10 +27,7 @@ def microbatches(batch: Batch, microbatch_size: int, device: torch.device) -> It
         batch: arrays of shape (batch, seq).
         microbatch_size: rows a piece; the last piece may be smaller.
     """
-    for start in range(0, len(batch.input_ids), microbatch_size):
-        rows = slice(start, start + microbatch_size)
-        if not (batch.labels[rows] >= 0).any():
-            continue
+    for rows in _pieces(batch, microbatch_size):
         pieces = {
             "input_ids": batch.input_ids[rows],
             "labels": batch.labels[rows],
@@ -39,11 +36,22 @@ def microbatches(batch: Batch, microbatch_size: int, device: torch.device) -> It
         yield {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in pieces.items()}
 
 
-def accumulate_gradients(model_loss: CausalLMLoss, batch: Batch, *, microbatch_size: int) -> float:
+def count_microbatches(batch: Batch, microbatch_size: int) -> int:
+    """How many pieces `microbatches` cuts."""
+    return sum(1 for _ in _pieces(batch, microbatch_size))
+
+
+def accumulate_gradients(model_loss: ModelLoss, batch: Batch, *, microbatch_size: int) -> float:
     """Add the gradient of one batch to the parameters' `.grad`.
 
+    Args:
+        model_loss: the forward pass.
+        batch: all rows of a global batch, or those of this rank; its count of trained tokens is the global one.
+        microbatch_size: rows a forward pass.
+
     Returns:
-        The mean loss over the batch's trained tokens, in nats a token.
+        The sum of the losses of these rows over the global batch's trained tokens, in nats: the mean loss where these
+        are all rows.
     """
     total: torch.Tensor | None = None
     for piece in microbatches(batch, microbatch_size, model_loss.device):
@@ -51,3 +59,10 @@ def accumulate_gradients(model_loss: CausalLMLoss, batch: Batch, *, microbatch_s
         loss.backward()
         total = loss.detach() if total is None else total + loss.detach()
     return 0.0 if total is None else float(total)
+
+
+def _pieces(batch: Batch, microbatch_size: int) -> Iterator[slice]:
+    for start in range(0, len(batch.input_ids), microbatch_size):
+        rows = slice(start, start + microbatch_size)
+        if (batch.labels[rows] >= 0).any():
+            yield rows

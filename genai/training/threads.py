@@ -9,16 +9,17 @@ from pathlib import Path
 import torch
 
 
-def usable_threads(root: Path = Path("/")) -> int:
+def usable_threads(root: Path = Path("/"), *, processes: int = 1) -> int:
     """Threads that torch would take (affinity, OMP_NUM_THREADS), but no more than the quota of the cgroup pays.
 
     Args:
         root: where `proc` and `sys` lie.
+        processes: among how many the quota is divided; OMP_NUM_THREADS is that of one process already.
 
     Source:
         the Linux kernel's documentation, cgroup-v2 `cpu.max` and cgroup-v1 `cpu.cfs_quota_us`.
     """
-    return max(1, min([torch.get_num_threads(), *(math.ceil(cores) for cores in _quotas(root))]))
+    return max(1, min([torch.get_num_threads(), *(math.ceil(cores / processes) for cores in _quotas(root))]))
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -42,6 +42,8 @@ def flops_per_token(model: nn.Module, seq_len: int) -> float:
         seq_len: length of a row; with packing, the mean length of a document is closer to what attention does.
     """
     whole: Any = model
+    if hasattr(whole, "flops_per_token"):  # the native Llama counts for itself
+        return float(whole.flops_per_token(seq_len))
     base: Any = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)

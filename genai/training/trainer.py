@@ -3,6 +3,10 @@
 The loop itself knows nothing of files, configs or models; those come in as objects. The order of events after a step is
 what makes a resume exact: metrics are written, then a due checkpoint, then a due evaluation. The checkpoint knows that
 the evaluation is due, and a resume from it repeats it, so a kill between the two loses nothing.
+
+On many ranks every rank runs this same loop over its rows of each global batch. Loss, gradient norm, counts and signals
+are made the same everywhere before anything is decided from them, so all ranks take every decision alike, without
+asking; a callback that decides from something else (a clock, say) would part them. Only rank 0 records metrics.
 """
 
 from __future__ import annotations
@@ -24,15 +28,14 @@ from genai.errors import GenaiError, StoppedError
 from genai.log import get_logger
 from genai.training.callbacks.base import Callback, EvalInfo, StepInfo, StopTraining
 from genai.training.evaluate import EvalLoss, evaluate
+from genai.training.interfaces import ModelLoss, TrainStream
 from genai.training.optimizers import set_learning_rate
-from genai.training.random_state import random_state, restore_random_state
+from genai.training.parallel.strategy import OneRank, clip
 from genai.training.schedules import Position
 from genai.training.state import TrainState, is_done, is_due
-from genai.training.step import accumulate_gradients
 
 if TYPE_CHECKING:
-    from genai.data.batches import Batch, BatchStream
-    from genai.training.forward import CausalLMLoss
+    from genai.data.batches import Batch
 
 _log = get_logger(__name__)
 
@@ -41,10 +44,13 @@ class CheckpointSink(Protocol):
     """Where the trainer's state is kept; met by `genai.training.checkpoints.Checkpoints`."""
 
     def save(self, trainer: Trainer) -> str:
-        """Write everything that a resume needs; returns the checkpoint's name."""
+        """Write everything that a resume needs, or begin to; returns the checkpoint's name. All ranks call it."""
 
     def prune(self, *, best: str | None) -> None:
         """Delete what need not be kept, never the newest and never `best`."""
+
+    def finish(self) -> None:
+        """Wait until what was begun is written. All ranks call it."""
 
 
 class MetricSink(Protocol):
@@ -73,30 +79,35 @@ class Trainer:
     """Trains until `max_duration`, a callback or a signal ends it.
 
     Args:
-        model_loss: forward pass and loss; its model's parameters with `requires_grad` are trained.
+        model_loss: forward pass and loss; its model's parameters with `requires_grad` are trained. With `parallel` the
+            strategy's own.
         optimizer: holds exactly those parameters.
         schedule: position -> factor of the peak learning rate.
-        stream: training batches with their own state.
-        eval_batches: makes a fresh pass over the evaluation rows; None where there are none.
+        stream: training batches of this rank with their own state.
+        eval_batches: makes a fresh pass over this rank's evaluation rows; None where there are none.
         callbacks: asked at each event.
         checkpoints: where state is saved.
         metrics: where numbers go.
         settings: intervals and limits.
+        parallel: how the ranks share the work; None for one rank.
     """
 
     def __init__(
         self,
         *,
-        model_loss: CausalLMLoss,
+        model_loss: ModelLoss,
         optimizer: torch.optim.Optimizer,
         schedule: Callable[[Position], float],
-        stream: BatchStream,
+        stream: TrainStream,
         eval_batches: Callable[[], Iterable[Batch]] | None,
         callbacks: Sequence[Callback],
         checkpoints: CheckpointSink,
         metrics: MetricSink,
         settings: Settings,
+        parallel: OneRank | None = None,
     ) -> None:
+        self.parallel = parallel or OneRank(model_loss)
+        self.ranks = self.parallel.ranks
         self.model_loss = model_loss
         self.model = model_loss.model
         self.optimizer = optimizer
@@ -115,6 +126,7 @@ class Trainer:
         self._saved_at: int | None = None
         self._last_checkpoint: str | None = None
         self._stop_signal: int | None = None
+        """What this rank was sent; the loop goes by what all ranks know of, see `_asked_to_stop`."""
 
     def resume_from(self, checkpoint: str, state: TrainState, *, microbatch_size: int | None) -> None:
         """Go on from `checkpoint`, whose tensors and stream position were loaded into this trainer's parts before."""
@@ -139,6 +151,7 @@ class Trainer:
                 if self.state.evaluation_due:
                     self._evaluate()
                 self._run()
+                self._checkpoints.finish()
                 status = "done"
         except StopTraining as stop:
             message = stop.reason
@@ -147,6 +160,7 @@ class Trainer:
             _log.info("stopping early: %s", stop.reason)
             status = "done"
             self._finish()
+            self._checkpoints.finish()
         except StoppedError as stopped:
             status, message = "stopped", str(stopped)
             raise
@@ -167,8 +181,8 @@ class Trainer:
             self.step()
             if self._due(self.settings.eval_interval, before):
                 self.state = replace(self.state, evaluation_due=True)
-            if self._stop_signal is not None:
-                self._stop()
+            if number := self._asked_to_stop():
+                self._stop(number)
             if self._due(self.settings.save_interval, before) or is_done(self.state, self.settings.max_duration):
                 self._save()
             if self.state.evaluation_due:
@@ -192,7 +206,7 @@ class Trainer:
         batch = self.stream.next_batch()
         learning_rate = set_learning_rate(self.optimizer, self._schedule(self._position()))
         loss = self._gradients(batch)
-        grad_norm = self._clip()
+        grad_norm = clip(self._parameters, self.settings.clipping_type, self.settings.clipping_threshold)
         if self._all_agree(batch, loss, grad_norm):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -215,35 +229,16 @@ class Trainer:
         return all(answers)
 
     def _gradients(self, batch: Batch) -> float:
-        """The batch's gradient; on a GPU that runs out of memory, again with half the microbatch and the same
-        dropout.
-        """
-        if self.model_loss.device.type != "cuda":
-            return accumulate_gradients(self.model_loss, batch, microbatch_size=self.microbatch_size)
-        while True:
-            state = random_state()
-            try:
-                return accumulate_gradients(self.model_loss, batch, microbatch_size=self.microbatch_size)
-            except torch.cuda.OutOfMemoryError as error:
-                if self.microbatch_size == 1:
-                    raise GenaiError(
-                        "the GPU has too little memory for one row",
-                        fix="lower max_seq_len, set activation_checkpointing: true, or train an adapter",
-                    ) from error
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.cuda.empty_cache()
-            restore_random_state(state)
-            self.microbatch_size = max(1, self.microbatch_size // 2)
-            _log.warning("out of GPU memory: device_train_microbatch_size is now %d", self.microbatch_size)
-
-    def _clip(self) -> float:
-        """Limit the gradient; returns its norm before that."""
-        if self.settings.clipping_type == "value":
-            norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-            torch.nn.utils.clip_grad_value_(self._parameters, self.settings.clipping_threshold)
-            return float(norm)
-        limit = self.settings.clipping_threshold if self.settings.clipping_type == "norm" else float("inf")
-        return float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        """The gradient of the global batch; returns its mean loss, the same on every rank."""
+        if self.model_loss.device.type == "cuda":
+            loss, size = self.parallel.accumulate_what_fits(batch, self.microbatch_size)
+            if size != self.microbatch_size:
+                _log.warning("out of GPU memory: device_train_microbatch_size is now %d", size)
+                self.microbatch_size = size
+        else:
+            loss = self.parallel.accumulate(batch, self.microbatch_size)
+        self.parallel.reduce_gradients(self._parameters)
+        return self.ranks.sum([loss])[0] if self.ranks.world_size > 1 else loss
 
     def _position(self) -> Position:
         in_epoch = self.stream.batches_in_epoch(self.state.epoch)
@@ -278,14 +273,15 @@ class Trainer:
         return evaluate(
             self.model_loss,
             self._eval_batches(),
+            together=self.parallel,
             should_stop=lambda: self._stop_signal is not None,
             description=description,
         )
 
     def _evaluate(self) -> None:
         result = self.measure()
-        if self._stop_signal is not None:
-            self._stop()
+        if number := self._asked_to_stop():
+            self._stop(number)
         self.state = replace(self.state, evaluation_due=False)
         if result is None:
             return
@@ -312,7 +308,8 @@ class Trainer:
             for callback in self.callbacks:
                 metrics.update(hook(callback))
         finally:
-            self._metrics.log(self.state, metrics)
+            if self.ranks.is_main:
+                self._metrics.log(self.state, metrics)
 
     def _save(self) -> None:
         self._last_checkpoint = self._checkpoints.save(self)
@@ -340,25 +337,46 @@ class Trainer:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             self._stop_signal = number
-            _log.warning("%s: saving a checkpoint, then stopping", signal.Signals(number).name)
+            if self.ranks.world_size == 1:
+                _announce(number)
 
         previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
+        except StopTraining:
+            raise
+        except Exception:
+            if self.ranks.world_size > 1:
+                # torchrun sends it as soon as one rank is gone, while this one still has to tell how the run ended.
+                previous[signal.SIGTERM] = signal.SIG_IGN
+            raise
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _stop(self) -> None:
-        number = self._stop_signal
-        assert number is not None
+    def _asked_to_stop(self) -> int | None:
+        """The signal that this rank or another one was sent, None without one; all ranks must ask together."""
+        if self.ranks.world_size == 1:
+            return self._stop_signal
+        (number,) = self.ranks.max([self._stop_signal or 0])
+        if number:
+            # Only now: torchrun sends the same signal when a rank has died, and then nothing can be saved.
+            _announce(number)
+        return number or None
+
+    def _stop(self, number: int) -> None:
         if self._saved_at != self.state.batch:
             self._save()
+        self._checkpoints.finish()
         raise StoppedError(
             f"stopped by {signal.Signals(number).name} after batch {self.state.batch}",
             signal_number=number,
             fix="the same command goes on from there",
         )
+
+
+def _announce(number: int) -> None:
+    _log.warning("%s: saving a checkpoint, then stopping", signal.Signals(number).name)
 
 
 def _is_better(loss: float, best: float | None) -> bool:

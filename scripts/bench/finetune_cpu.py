@@ -92,7 +92,8 @@ def run_worker(name: str, steps: int) -> dict[str, Any]:
         "TRL_EXPERIMENTAL_SILENCE": "1",
     }
     command = [sys.executable, __file__, "--worker", name, "--steps", str(steps)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as compiled:  # every compilation is a first one
+        done = subprocess.run(command, env={**env, "TORCHINDUCTOR_CACHE_DIR": compiled}, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
     values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -132,6 +132,9 @@ class Nothing:
     def prune(self, *, best: str | None) -> None:
         pass
 
+    def finish(self) -> None:
+        pass
+
     def log(self, state: Any, metrics: Any) -> None:
         pass
 

@@ -105,7 +105,7 @@ def test_a_warning_is_no_error(genai: Callable[..., Any], write: Callable[..., P
             [
                 (
                     "x.yaml:6:3",
-                    "optimizer.name must be one of adamw, decoupled_adamw, decoupled_lionw, not 'adamm'",
+                    "optimizer.name must be one of adamw, decoupled_adamw, decoupled_lionw, muon, not 'adamm'",
                     "'adamw'",
                 )
             ],
@@ -357,3 +357,32 @@ def test_every_shipped_job_file_is_valid(genai: Callable[..., Any]) -> None:
     for path in REPOSITORY.glob("configs/*/*.yaml"):
         ended = genai("config", "validate", path)
         assert (ended.code, ended.err) == (0, ""), path
+
+
+FOUNDRY = """\
+max_duration: 10ba
+model: {name: mpt_causal_lm, init_device: meta, attn_config: {alibi: true}, no_bias: true}
+tokenizer: {name: org/tokenizer}
+train_loader: {name: text, dataset: {local: x, shuffle: true}, num_workers: 8}
+eval_interval: 1
+icl_tasks: tasks.yaml
+"""
+
+
+def test_a_file_of_llm_foundrys_is_written_as_ours(genai: Callable[..., Any], tmp_path: Path) -> None:
+    source, target = tmp_path / "theirs.yaml", tmp_path / "ours.yaml"
+    source.write_text(FOUNDRY)
+    shown = genai("config", "from-llmfoundry", source)
+    assert shown.code == 0 and "# icl_tasks: tasks.yaml    <- not supported: " in shown.out
+    written = genai("config", "from-llmfoundry", source, "-o", target, "--json")
+    assert written.json["job"] == "pretrain"
+    assert written.json["not_supported"] == ["icl_tasks"]
+    assert written.json["translated"] == ["eval_interval"]
+    assert target.read_text().rstrip() == shown.out.rstrip()
+    assert genai("config", "validate", target).code == 0
+    again = genai("config", "from-llmfoundry", source, "-o", target)
+    assert again.code == 2 and "the file exists already" in again.err
+
+
+def test_a_missing_file_of_llm_foundrys(genai: Callable[..., Any], tmp_path: Path) -> None:
+    assert genai("config", "from-llmfoundry", tmp_path / "no.yaml").code == 2

@@ -5,7 +5,7 @@ import time
 import click
 import pytest
 
-from genai_cli.units import format_ago, format_size, parse_age
+from genai_cli.units import format_ago, format_size, parse_age, parse_size
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,17 @@ def test_ages() -> None:
 def test_what_is_no_age(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is no age"):
         age(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("20GB", 20 * 10**9), ("500MB", 500 * 10**6), ("1.5TiB", int(1.5 * 2**40)), ("7", 7), (" 2 k ", 2000)],
+)
+def test_sizes_that_are_written(text: str, size: int) -> None:
+    assert parse_size(None, None, text) == size  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["big", "20 apples", "-3GB", "1e3", ""])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no size"):
+        parse_size(None, None, text)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator
@@ -10,7 +10,7 @@ from genai.config.checking import check
 from genai.config.dialect import read
 from genai.config.fields import PositiveFloat, PositiveInt
 from genai.config.schemas import SCHEMAS
-from genai.config.tree import Origin
+from genai.config.tree import Origin, graft
 from genai.errors import Problem
 
 
@@ -127,9 +127,20 @@ def test_an_overlong_list() -> None:
 def test_pydantic_reports_every_level_of_every_job_as_unknown() -> None:
     """An unknown key is refused in each section of each job: `extra="forbid"` reaches nested dataclasses."""
     for schema in SCHEMAS.values():
-        for path in {path[:-1] for path, _, _ in all_keys(schema)}:
-            text = "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate(path))
-            tree, _ = read(f"{text}{'  ' * len(path)}zzzz_unknown: 1\n", Origin("file", "job.yaml"))
-            assert tree is not None
-            _, problems = check(schema, tree)
-            assert any("zzzz_unknown" in problem.message for problem in problems), path
+        for above, config in {(path[:-1], config) for path, config, _ in all_keys(schema)}:
+            values: dict[str, Any] = {"zzzz_unknown": 1, **_name_of(config)} if above else {"zzzz_unknown": 1}
+            for depth in range(len(above) - 1, -1, -1):
+                values = {**_variant(schema, above[:depth], above[depth]), above[depth]: values}
+            _, problems = check(schema, graft(values, Origin("file", "job.yaml")))
+            assert any("zzzz_unknown" in problem.message for problem in problems), above
+
+
+def _variant(schema: type, above: tuple[str, ...], key: str) -> dict[str, str]:
+    """The `name` of the section `above` under which `key` exists."""
+    owners = [config for path, config, name in all_keys(schema) if path == (*above, key)]
+    return _name_of(owners[0]) if owners and above else {}
+
+
+def _name_of(config: type) -> dict[str, str]:
+    tags = [each.default for each in fields(config) if each.name == "name" and isinstance(each.default, str)]
+    return {"name": tags[0]} if tags else {}

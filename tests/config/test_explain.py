@@ -23,7 +23,7 @@ def test_a_required_key() -> None:
 
 def test_a_key_of_several_variants_is_told_for_each() -> None:
     forms = {info.variants: info.default for info in key_infos("finetune", "optimizer.lr")}
-    assert forms == {("adamw", "decoupled_adamw"): "1.0e-05", ("decoupled_lionw",): "1.0e-06"}
+    assert forms == {("adamw", "decoupled_adamw"): "1.0e-05", ("decoupled_lionw",): "1.0e-06", ("muon",): "0.001"}
     assert "optimizer.lr   (with name: decoupled_lionw)" in explain("finetune", "optimizer.lr")
 
 

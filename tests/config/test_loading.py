@@ -122,7 +122,7 @@ def test_every_kind_of_fault_is_reported_at_once_in_the_order_of_the_file(write:
     seed: .inf
     model: {{pretrained_model_name_or_path: x, revision: {SECRET}}}
     train_loader: {{dataset: {{pth: x}}}}
-    fsdp_config: {{}}
+    tp_config: {{x: 1}}
     max_duration: ${{variables.x}}
     compile: yes
     """

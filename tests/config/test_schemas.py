@@ -1,17 +1,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from genai.config import schemas
 from genai.config.finetune import FinetuneConfig
+from genai.config.pretrain import PretrainConfig
 from genai.config.schemas import HOOKS, SCHEMAS, guess_job, job_of, schema_of
+from genai.config.tree import Node, Origin, graft
 from genai.errors import UsageError
+
+
+def tree(values: dict[str, Any]) -> Node:
+    return graft(values, Origin("file", "x.yaml"))
 
 
 def test_jobs_and_their_config_classes() -> None:
     assert schema_of("finetune") is FinetuneConfig
+    assert schema_of("pretrain") is PretrainConfig
     assert job_of(FinetuneConfig) == "finetune"
     assert job_of(dict) is None
     assert set(HOOKS) <= set(SCHEMAS.values())
@@ -23,7 +31,7 @@ def test_an_unknown_job_is_suggested() -> None:
     assert near.value.fix == "did you mean 'finetune'?"
     with pytest.raises(UsageError) as far:
         schema_of("xyz")
-    assert far.value.fix == "jobs: finetune"
+    assert far.value.fix == "jobs: finetune, pretrain"
 
 
 def test_the_folder_tells_the_job_and_else_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +42,21 @@ def test_the_folder_tells_the_job_and_else_the_keys(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         schemas, "hints", lambda schema: {"index": str} if schema is Other else {"model": str, "seed": int}
     )
-    assert guess_job(Path("configs/other/deep/er/x.yaml"), ["model"]) == "other"
-    assert guess_job(Path("elsewhere/x.yaml"), ["index", "unknown"]) == "other"
-    assert guess_job(Path("elsewhere/x.yaml"), ["model"]) == "finetune"
-    assert guess_job(Path("configs/unknown/x.yaml"), []) == "finetune"
+    assert guess_job(Path("configs/other/deep/er/x.yaml"), tree({"model": 1})) == "other"
+    assert guess_job(Path("elsewhere/x.yaml"), tree({"index": 1, "unknown": 2})) == "other"
+    assert guess_job(Path("elsewhere/x.yaml"), tree({"model": 1})) == "finetune"
+    assert guess_job(Path("configs/unknown/x.yaml"), tree({})) == "finetune"
+
+
+@pytest.mark.parametrize(
+    ("loader", "job"),
+    [
+        ({"name": "text"}, "pretrain"),
+        ({"name": "finetuning", "dataset": {"streams": {}}}, "finetune"),
+        ({"dataset": {"remote": "s3://b"}}, "pretrain"),
+        ({"dataset": {"streams": {}}}, "pretrain"),
+        ({"dataset": {"path": "x.jsonl"}}, "finetune"),
+    ],
+)
+def test_the_loader_tells_pretraining_from_finetuning(loader: dict[str, Any], job: str) -> None:
+    assert guess_job(Path("x.yaml"), tree({"model": {}, "train_loader": loader})) == job

@@ -202,6 +202,45 @@ def test_eval_batches_are_in_order_of_length() -> None:
     assert list(eval_batches(TokenizedRows.from_lists([]), max_seq_len=16, batch_size=2, pad_token_id=PAD)) == []
 
 
+@pytest.mark.parametrize("world_size", [2, 3, 4, 5])
+@pytest.mark.parametrize("packing", [True, False])
+def test_ranks_divide_the_same_batches(world_size: int, packing: bool) -> None:
+    rows = tokenized([3, 9, 4, 16, 9, 5, 7, 2, 11, 6, 3])
+    settings: dict[str, Any] = {"packing": packing, "batch_size": 4}
+    whole = stream(rows, **settings)
+    parts = [stream(rows, **settings, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for _ in range(2 * whole.batches_in_epoch(0)):
+        expected, found = whole.next_batch(), [part.next_batch() for part in parts]
+        assert np.array_equal(np.concatenate([batch.input_ids for batch in found]), expected.input_ids)
+        assert sum((batch.row_ids for batch in found), ()) == expected.row_ids
+        assert max(len(batch.labels) for batch in found) - min(len(batch.labels) for batch in found) <= 1
+        for batch in found:
+            assert batch.num_tokens == expected.num_tokens
+            assert batch.num_trained_tokens == expected.num_trained_tokens
+            assert (batch.num_examples, batch.ends_epoch) == (expected.num_examples, expected.ends_epoch)
+    states = [json.dumps(part.state_dict()) for part in parts]
+    assert states == [json.dumps(whole.state_dict())] * world_size
+
+
+def test_a_stream_goes_on_with_another_number_of_ranks() -> None:
+    rows = tokenized([3, 9, 4, 16, 9, 5, 7, 2, 11, 6, 3])
+    whole = stream(rows)
+    first = stream(rows, rank=1, world_size=2)
+    whole.next_batch(), first.next_batch()
+    later = [stream(rows, rank=rank, world_size=3) for rank in range(3)]
+    for each in later:
+        each.load_state_dict(first.state_dict())
+    assert sum((each.next_batch().row_ids for each in later), ()) == whole.next_batch().row_ids
+
+
+def test_evaluation_batches_are_dealt_out_to_the_ranks() -> None:
+    rows = tokenized([3, 9, 4, 16, 9])
+    settings: dict[str, Any] = {"max_seq_len": 16, "batch_size": 2, "pad_token_id": PAD}
+    dealt = [[batch.row_ids for batch in eval_batches(rows, **settings, rank=rank, world_size=2)] for rank in (0, 1)]
+    assert dealt == [[((3,), (1,)), ((0,),)], [((4,), (2,))]]
+    assert list(eval_batches(rows, **settings, rank=3, world_size=4)) == []
+
+
 def test_a_batch_is_cheap() -> None:
     lengths = np.random.default_rng(0).lognormal(5.0, 0.9, 3000).astype(np.int64).clip(8, 1024).tolist()
     batches = stream(TokenizedRows.from_lists([list(range(n)) for n in lengths]), max_seq_len=1024, batch_size=8)

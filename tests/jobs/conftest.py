@@ -111,6 +111,69 @@ def make_config(folder: Path, **changes: Any) -> Path:
     return path
 
 
+SEQ_LEN, NUM_WORDS, CHANCE = 32, 50, 0.1
+"""Of a language in which a word determines the next one, but for one time in ten."""
+
+
+def make_shards(folder: Path, count: int, seed: int) -> Path:
+    """Shards of `count` rows of that language; its unigram entropy is log(NUM_WORDS)."""
+    import numpy as np
+
+    from genai.data.mds import MDSWriter
+
+    random = np.random.default_rng(seed)
+    rows = np.zeros((count, SEQ_LEN), dtype=np.uint16)
+    rows[:, 0] = random.integers(0, NUM_WORDS, count)
+    for column in range(1, SEQ_LEN):
+        follows = (rows[:, column - 1] * 7 + 3) % NUM_WORDS
+        rows[:, column] = np.where(random.random(count) < CHANCE, random.integers(0, NUM_WORDS, count), follows)
+    with MDSWriter(str(folder), {"tokens": f"ndarray:uint16:{SEQ_LEN}"}, size_limit_bytes=1 << 13) as writer:
+        writer.write_rows("tokens", rows)
+    return folder
+
+
+def make_word_tokenizer(folder: Path, num_tokens: int = NUM_WORDS + 1) -> Path:
+    """A tokenizer whose tokens are words, the last one the end of a text."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {**{f"w{index}": index for index in range(num_tokens - 1)}, "<|endoftext|>": num_tokens - 1}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(folder)
+    return folder
+
+
+def make_pretrain_config(folder: Path, **changes: Any) -> Path:
+    """A pretraining job over the shards and the tokenizer in `folder`; `changes` replace top-level keys."""
+    import yaml
+
+    config: dict[str, Any] = {
+        "run_name": "tiny",
+        "runs_dir": str(folder / "runs"),
+        "seed": 3,
+        "max_seq_len": SEQ_LEN,
+        "model": {"name": "llama", "d_model": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2},
+        "tokenizer": {"name": str(folder / "tokenizer")},
+        "train_loader": {"name": "text", "dataset": {"local": str(folder / "shards"), "split": "train"}},
+        "eval_loader": {"name": "text", "dataset": {"local": str(folder / "shards"), "split": "val"}},
+        "optimizer": {"name": "adamw", "lr": 0.01},
+        "scheduler": {"name": "cosine_with_warmup", "t_warmup": "2ba"},
+        "max_duration": "3ep",
+        "eval_interval": "16ba",
+        "save_interval": "10ba",
+        "global_train_batch_size": 16,
+        "device_train_microbatch_size": 8,
+        "num_threads": 1,
+        "precision": "fp32",
+        "proofs": {"accumulation": False, "export": False},
+        **changes,
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in config.items() if value is not None}))
+    return path
+
+
 LET_TORCH_WARN = "import warnings; warnings.simplefilter('ignore')\n"
 """A prelude for jobs that compile: torch's compiler warns of itself."""
 RESUMABLE: dict[str, Any] = {"save_interval": "2ba", "eval_interval": "5ba", "save_num_checkpoints_to_keep": 1}
@@ -134,9 +197,9 @@ class Job:
         model = {"model": {"pretrained_model_name_or_path": str(self.folder / "model")}} if kind == "full" else {}
         return self.write(**{**RESUMABLE, **model, **(COMPILED if kind == "compiled" else {}), **changes})
 
-    def finish(self, config: Path, prelude: str = "") -> str:
+    def finish(self, config: Path, prelude: str = "", *, verb: str = "finetune") -> str:
         """Run the job to its end; returns what it said."""
-        done = self.genai("finetune", str(config), prelude=prelude)
+        done = self.genai(verb, str(config), prelude=prelude)
         assert done.returncode == 0, done.stderr
         return done.stderr
 
@@ -217,3 +280,37 @@ def let_torch_warn() -> str:
 def job(make_job: Callable[[Path], Job], tmp_path: Path) -> Job:
     """A job in a folder of its own."""
     return make_job(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def token_material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards and a tokenizer, made once."""
+    folder = tmp_path_factory.mktemp("tokens")
+    make_shards(folder / "shards" / "train", 256, seed=0)
+    make_shards(folder / "shards" / "val", 48, seed=1)
+    make_word_tokenizer(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_token_job(token_material: Path) -> Callable[[Path], Job]:
+    """Makes a pretraining job in a folder, over the shared shards."""
+
+    def make(folder: Path) -> Job:
+        for name in ("shards", "tokenizer"):
+            (folder / name).symlink_to(token_material / name)
+        return Job(folder, lambda **changes: make_pretrain_config(folder, **changes))
+
+    return make
+
+
+@pytest.fixture
+def token_job(make_token_job: Callable[[Path], Job], tmp_path: Path) -> Job:
+    """A pretraining job in a folder of its own."""
+    return make_token_job(tmp_path)
+
+
+@pytest.fixture
+def make_tokenizer() -> Callable[..., Path]:
+    """Writes a tokenizer of so many words into a folder."""
+    return make_word_tokenizer

@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from genai.config.finetune import FinetuneConfig
 from genai.config.loading import load
 from genai.errors import ConfigError, GateError, GenaiError
-from genai.jobs.finetune import name_of_run, run
+from genai.jobs.finetune import run
 from genai.jobs.result import FinetuneResult
+from genai.jobs.training_run import name_of_run
 from genai.models.adapters import continue_adapter
 from genai.models.references import resolve_model
 from genai.storage import open_store

@@ -12,7 +12,8 @@ from genai.config.finetune import FinetuneConfig
 from genai.config.loading import load
 from genai.data.prepare import PreparedRows
 from genai.errors import ConfigError, GateError, UsageError
-from genai.jobs.finetune_inputs import read_inputs, warm_start_weights
+from genai.jobs.finetune_inputs import read_inputs
+from genai.jobs.training_inputs import warm_start_weights
 
 
 @pytest.fixture

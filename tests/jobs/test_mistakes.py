@@ -73,7 +73,8 @@ MISTAKES = {
         {f"{DATA}.path": "wrong_key.jsonl"}, (f"{DATA} wrong_key.jsonl:1: … prompt, respones … response: respones",)
     ),
     "torn-row": Mistake(
-        {f"{DATA}.path": "torn.jsonl"}, ("data.split validation of 12 takes all 1 rows", f"{DATA} torn.jsonl:2:")
+        {f"{DATA}.path": "torn.jsonl"},
+        ("data.split.validation validation of 12 takes all 1 rows", f"{DATA} torn.jsonl:2:"),
     ),
     "no-answer": Mistake({f"{DATA}.path": "no_answer.jsonl"}, (f"{DATA} no_answer.jsonl:1: … assistant",)),
     "wrong-file-type": Mistake({f"{DATA}.path": "notes.docx"}, (f"{DATA}.path notes.docx … jsonl",)),

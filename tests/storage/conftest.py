@@ -17,12 +17,21 @@ from genai.storage import ObjectStore, open_store
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.integration)])
+BUCKETS = {"s3": "s3_bucket", "gs": "gcs_bucket", "az": "azure_container"}
+
+
+@pytest.fixture(params=["local", *(pytest.param(scheme, marks=pytest.mark.integration) for scheme in BUCKETS)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """An empty store of each kind."""
     if request.param == "local":
         return open_store(str(tmp_path / "store"))
-    return open_store(request.getfixturevalue("s3_bucket") + "/some/prefix")
+    return open_store(request.getfixturevalue(BUCKETS[request.param]) + "/some/prefix")
+
+
+@pytest.fixture(params=list(BUCKETS))
+def bucket(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty bucket of each kind."""
+    return str(request.getfixturevalue(BUCKETS[request.param]))
 
 
 @pytest.fixture

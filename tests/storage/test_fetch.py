@@ -48,50 +48,50 @@ def test_patterns_are_those_of_a_shell(key: str, pattern: str, matches: bool) ->
 
 
 @pytest.mark.integration
-def test_an_object_is_downloaded_once_for_each_content(s3_bucket: str, tmp_path: Path) -> None:
-    store = open_store(s3_bucket)
+def test_an_object_is_downloaded_once_for_each_content(bucket: str, tmp_path: Path) -> None:
+    store = open_store(bucket)
     store.write("data/rows.jsonl", b"first")
-    first = fetch(f"{s3_bucket}/data/rows.jsonl", tmp_path)
+    first = fetch(f"{bucket}/data/rows.jsonl", tmp_path)
     assert first.name == "rows.jsonl"
     assert first.read_bytes() == b"first"
     touched = first.stat().st_mtime_ns
-    assert fetch(f"{s3_bucket}/data/rows.jsonl", tmp_path).stat().st_mtime_ns == touched
+    assert fetch(f"{bucket}/data/rows.jsonl", tmp_path).stat().st_mtime_ns == touched
     store.write("data/rows.jsonl", b"second")
-    assert fetch(f"{s3_bucket}/data/rows.jsonl", tmp_path).read_bytes() == b"second"
+    assert fetch(f"{bucket}/data/rows.jsonl", tmp_path).read_bytes() == b"second"
     assert first.read_bytes() == b"first"
 
 
 @pytest.mark.integration
-def test_a_prefix_and_a_pattern_keep_relative_paths(s3_bucket: str, tmp_path: Path) -> None:
-    store = open_store(s3_bucket)
+def test_a_prefix_and_a_pattern_keep_relative_paths(bucket: str, tmp_path: Path) -> None:
+    store = open_store(bucket)
     for key in ("data/a.jsonl", "data/sub/b.jsonl", "data/c.txt", "database"):
         store.write(key, key.encode())
-    everything = below(fetch(f"{s3_bucket}/data", tmp_path))
+    everything = below(fetch(f"{bucket}/data", tmp_path))
     assert everything == {"a.jsonl": b"data/a.jsonl", "c.txt": b"data/c.txt", "sub/b.jsonl": b"data/sub/b.jsonl"}
-    assert set(below(fetch(f"{s3_bucket}/data/*.jsonl", tmp_path))) == {"a.jsonl"}
-    assert set(below(fetch(f"{s3_bucket}/*/**/*.jsonl", tmp_path))) == {"data/a.jsonl", "data/sub/b.jsonl"}
-    assert "database" in below(fetch(s3_bucket, tmp_path))
+    assert set(below(fetch(f"{bucket}/data/*.jsonl", tmp_path))) == {"a.jsonl"}
+    assert set(below(fetch(f"{bucket}/*/**/*.jsonl", tmp_path))) == {"data/a.jsonl", "data/sub/b.jsonl"}
+    assert "database" in below(fetch(bucket, tmp_path))
 
 
 @pytest.mark.integration
-def test_nothing_there_is_an_error_with_a_suggestion(s3_bucket: str, tmp_path: Path) -> None:
-    open_store(s3_bucket).write("data/rows.jsonl", b"")
+def test_nothing_there_is_an_error_with_a_suggestion(bucket: str, tmp_path: Path) -> None:
+    open_store(bucket).write("data/rows.jsonl", b"")
     with pytest.raises(DataError, match=r"no object 'row\.jsonl' in .*/data \(did you mean 'rows\.jsonl'\?\)"):
-        fetch(f"{s3_bucket}/data/row.jsonl", tmp_path)
+        fetch(f"{bucket}/data/row.jsonl", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.integration
-def test_a_folder_that_was_not_written_to_its_end_is_refused(s3_bucket: str, tmp_path: Path) -> None:
-    store = open_store(s3_bucket)
+def test_a_folder_that_was_not_written_to_its_end_is_refused(bucket: str, tmp_path: Path) -> None:
+    store = open_store(bucket)
     with FolderWriter(store, "model") as writer:
         (writer.path / "weights").write_bytes(b"w")
         writer.commit()
-    assert set(below(fetch(f"{s3_bucket}/model", tmp_path))) == {"manifest.json", "weights"}
+    assert set(below(fetch(f"{bucket}/model", tmp_path))) == {"manifest.json", "weights"}
     store.write(f"model/{INCOMPLETE}", b"{}")
     store.delete("model/manifest.json")
     with pytest.raises(DataError, match="was not written to its end"):
-        fetch(f"{s3_bucket}/model", tmp_path)
+        fetch(f"{bucket}/model", tmp_path)
 
 
 @pytest.mark.integration

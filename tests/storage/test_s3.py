@@ -10,15 +10,17 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tcp_wire import Wire
 
 from genai.errors import CredentialsError, DataError, GenaiError
-from genai.storage import open_store, s3
+from genai.storage import open_store, patience, ranges, s3
 
 pytestmark = pytest.mark.integration
 
@@ -38,6 +40,7 @@ def client(s3_bucket: str) -> Iterator[Any]:
 def many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts as small as the protocol allows."""
     monkeypatch.setattr(s3, "PART_BYTES", 5 * MIB)
+    monkeypatch.setattr(ranges, "RANGE_BYTES", 3 * MIB)
 
 
 def bucket_of(url: str) -> str:
@@ -68,6 +71,32 @@ def test_a_large_file_goes_up_in_parts_with_checksums_and_comes_down_whole(
     assert original is not None
     assert copy is not None
     assert original.sha256 == copy.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_requests_are_bounded_however_many_threads_download(
+    s3_bucket: str, many_parts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "RANGE_BYTES", 1000)
+    store = s3.open_s3(s3_bucket)
+    store.write("key", os.urandom(10_000))
+    store._requests = threading.BoundedSemaphore(3)
+    now, most, read = [], [], store._read
+
+    def counted(*arguments: Any) -> bytes:
+        now.append(1)
+        most.append(len(now))
+        try:
+            return read(*arguments)
+        finally:
+            now.pop()
+
+    monkeypatch.setattr(store, "_read", counted)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(store.download, "key", tmp_path / str(number)) for number in range(4)]:
+            done.result()
+    assert max(most) == 3
+    assert len(most) == 40
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
 def test_what_is_damaged_at_rest_is_not_downloaded(s3_bucket: str, client: Any, tmp_path: Path) -> None:
@@ -159,62 +188,6 @@ def test_an_endpoint_that_nobody_listens_at_is_named_at_once(s3_bucket: str, mon
     assert time.monotonic() - began < 10
 
 
-class Wire:
-    """A TCP relay to the server. It can break connections and go away for a while."""
-
-    def __init__(self, server: str) -> None:
-        self._target = ("127.0.0.1", int(server.rpartition(":")[2]))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.break_after_bytes: list[int] = []
-        """How many bytes from the server the next connections let through."""
-        self.connections = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def go_away(self, for_s: float) -> None:
-        """Refuse connections for some seconds; those that are open break."""
-        port = self._listener.getsockname()[1]
-        self.close()
-
-        def come_back() -> None:
-            time.sleep(for_s)
-            self._listener = socket.create_server(("127.0.0.1", port))
-            self._accept()
-
-        threading.Thread(target=come_back, daemon=True).start()
-
-    def close(self) -> None:
-        if self._listener.fileno() >= 0:
-            self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-
-    def _accept(self) -> None:
-        listener = self._listener
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            allowed = self.break_after_bytes.pop(0) if self.break_after_bytes else None
-            server = socket.create_connection(self._target)
-            threading.Thread(target=self._pass, args=(client, server, None), daemon=True).start()
-            threading.Thread(target=self._pass, args=(server, client, allowed), daemon=True).start()
-
-    def _pass(self, source: socket.socket, target: socket.socket, allowed: int | None) -> None:
-        with source, target:
-            try:
-                while data := source.recv(65_536 if allowed is None else min(allowed, 65_536)):
-                    target.sendall(data)
-                    allowed = None if allowed is None else allowed - len(data)
-                    if allowed == 0:
-                        break
-                for end in (source, target):
-                    end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return
-
-
 @pytest.fixture
 def wire(s3_bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     wire = Wire(s3_server)
@@ -253,7 +226,7 @@ def test_a_server_that_goes_away_is_waited_for(
 
 
 def test_a_server_that_stays_away_is_given_up(wire: Wire, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(patience, "PATIENCE_S", 1.5)
     store = s3.open_s3(s3_bucket)
     store.write("before", b"1")
     store._client.close()

@@ -57,11 +57,12 @@ def test_paths_and_file_urls_open_a_folder(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_of_storage_is_named_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"unknown kind of storage 'ftp' \(known: file, s3\)"):
+    with pytest.raises(UsageError, match=r"unknown kind of storage 'ftp' \(known: az, file, gs, s3\)"):
         open_store("ftp://host/x")
 
 
 @pytest.mark.integration
-def test_a_bucket_url_without_a_bucket_is_refused() -> None:
-    with pytest.raises(DataError, match="names no bucket"):
-        open_store("s3:///path")
+@pytest.mark.parametrize(("scheme", "kind"), [("s3", "bucket"), ("gs", "bucket"), ("az", "container")])
+def test_a_bucket_url_without_a_bucket_is_refused(scheme: str, kind: str) -> None:
+    with pytest.raises(DataError, match=rf"names no {kind} \(write {scheme}://{kind.upper()}/PATH\)"):
+        open_store(f"{scheme}:///path")

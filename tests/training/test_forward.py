@@ -127,6 +127,18 @@ def test_packed_and_padded_rows_equal_separate_documents(family: str, implementa
         torch.testing.assert_close(token_losses.sum() / denominator, expected.detach(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "granite"])
+def test_z_loss_is_part_of_the_training_loss_alone(family: str) -> None:
+    """Granite's logits are its own, not those of a plain head."""
+    model = build(family, "sdpa")
+    batch = tensors([documents()], 32)
+    plain, with_z = (CausalLMLoss(model, precision="fp32", device="cpu", z_loss=z) for z in (0.0, 0.01))
+    log_z = torch.logsumexp(plain.logits(batch)[:, :-1], -1)[batch["labels"][:, 1:] >= 0]
+    expected = plain.loss(batch, 25.0) + 0.01 * log_z.square().sum() / 25.0
+    torch.testing.assert_close(with_z.loss(batch, 25.0), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(with_z.token_losses(batch), plain.token_losses(batch))
+
+
 def test_token_losses_come_row_by_row() -> None:
     model_loss = CausalLMLoss(build("llama", "sdpa"), precision="fp32", device="cpu")
     one, _, three, _ = documents()

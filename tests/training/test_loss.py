@@ -51,6 +51,50 @@ def test_loss_and_gradients_are_those_of_full_logits(chunk_tokens: int, cap: flo
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize("chunk_tokens", [7, 1000])
+def test_z_loss_and_its_gradients_are_those_of_the_formula(chunk_tokens: int, cap: float | None) -> None:
+    """PaLM's auxiliary loss: z * log(Z)^2 for each token."""
+    hidden, weight, bias, targets = inputs()
+    scores = F.linear(hidden, weight, bias)
+    scores = scores if cap is None else cap * torch.tanh(scores / cap)
+    log_z = scores.exp().sum(-1).log()
+    expected = (reference(hidden, weight, bias, targets, cap) + 0.1 * log_z**2).sum() / 5.0
+    ours = linear_cross_entropy(
+        hidden,
+        weight,
+        targets,
+        denominator=5.0,
+        chunk_tokens=chunk_tokens,
+        bias_V=bias,
+        transform=LogitTransform(cap),
+        z_loss=0.1,
+    )
+    torch.testing.assert_close(ours, expected)
+    leaves = (hidden, weight, bias)
+    for a, b in zip(torch.autograd.grad(ours, leaves), torch.autograd.grad(expected, leaves), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_gradcheck_with_z_loss() -> None:
+    hidden, weight, bias, targets = inputs()
+
+    def with_z(*leaves: torch.Tensor) -> torch.Tensor:
+        h, w, b = leaves
+        return linear_cross_entropy(h, w, targets, denominator=2.0, chunk_tokens=9, bias_V=b, z_loss=0.3)
+
+    assert torch.autograd.gradcheck(with_z, (hidden, weight, bias))
+
+
+def test_z_loss_of_bfloat16_products() -> None:
+    hidden, weight, _, targets = inputs(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = linear_cross_entropy(hidden, weight, targets, denominator=float(N), chunk_tokens=6, z_loss=1e-2)
+    logits = F.linear(hidden.bfloat16(), weight.bfloat16()).float()
+    expected = F.cross_entropy(logits, targets) + 1e-2 * logits.logsumexp(-1).square().mean()
+    torch.testing.assert_close(ours, expected)
+
+
 def test_gradcheck() -> None:
     hidden, weight, bias, targets = inputs()
 

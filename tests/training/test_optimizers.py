@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from genai.config.training import AdamWConfig, DecoupledAdamWConfig, DecoupledLionWConfig, OptimizerConfig
+from genai.config.training import AdamWConfig, DecoupledAdamWConfig, DecoupledLionWConfig, MuonConfig, OptimizerConfig
 from genai.errors import DataError
 from genai.training.optimizers import (
     DecoupledLionW,
@@ -110,7 +110,7 @@ def test_lion_in_buckets_and_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("cfg", CONFIGS, ids=lambda cfg: cfg.name)
+@pytest.mark.parametrize("cfg", [*CONFIGS, MuonConfig(lr=1e-2)], ids=lambda cfg: cfg.name)
 def test_state_survives_bit_for_bit(cfg: OptimizerConfig) -> None:
     def run(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
         for step in steps:

@@ -39,6 +39,8 @@ def build_callbacks(
     flops: FlopsModel | None = None,
     device_peak_bytes: Callable[[], int] | None = None,
     plugins: Mapping[str, Mapping[str, Any]] | None = None,
+    is_main: bool = True,
+    num_devices: int = 1,
 ) -> list[Callback]:
     """The callbacks of a job in the order in which they are asked: guards first, the webhook last.
 
@@ -51,6 +53,8 @@ def build_callbacks(
         flops: for the model FLOPs utilisation, where it can be computed.
         device_peak_bytes: reads the accelerator's peak memory, None on a CPU.
         plugins: name of a registered callback -> its settings.
+        is_main: whether this is the rank that talks; the others have neither progress nor webhook.
+        num_devices: how many train together.
 
     Raises:
         UsageError: a plugin is unknown or does not take its settings.
@@ -60,10 +64,15 @@ def build_callbacks(
         callbacks.append(CALLBACKS.get("loss_spike")(**asdict(cfg.loss_spike)))
     if cfg.early_stopping is not None:
         callbacks.append(CALLBACKS.get("early_stopping")(**asdict(cfg.early_stopping)))
-    speed, memory = SpeedMonitor(flops=flops), MemoryMonitor(device_peak_bytes=device_peak_bytes)
-    callbacks += [speed, memory, Progress(total_batches=total_batches, speed=speed, memory=memory)]
+    speed, memory = (
+        SpeedMonitor(flops=flops, num_devices=num_devices),
+        MemoryMonitor(device_peak_bytes=device_peak_bytes),
+    )
+    callbacks += [speed, memory]
+    if is_main:
+        callbacks.append(Progress(total_batches=total_batches, speed=speed, memory=memory))
     callbacks += [_build_plugin(name, settings) for name, settings in (plugins or {}).items()]
-    if cfg.webhook is not None:
+    if cfg.webhook is not None and is_main:
         if webhook_url is None:
             raise ValueError("callbacks.webhook is set, but its URL was not resolved")
         callbacks.append(CALLBACKS.get("webhook")(url=webhook_url, timeout_s=cfg.webhook.timeout_s, run_name=run_name))

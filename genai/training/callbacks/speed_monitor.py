@@ -27,10 +27,12 @@ class SpeedMonitor(Callback):
     Args:
         window: steps that are averaged.
         flops: where known, the utilisation (MFU) is logged as well.
+        num_devices: how many train together.
     """
 
-    def __init__(self, *, window: int = 20, flops: FlopsModel | None = None) -> None:
+    def __init__(self, *, window: int = 20, flops: FlopsModel | None = None, num_devices: int = 1) -> None:
         self._flops = flops
+        self._num_devices = num_devices
         self._steps: deque[tuple[float, int, int]] = deque(maxlen=window)
         self._samples_before: int | None = None
         self.tokens_per_s = 0.0
@@ -57,6 +59,7 @@ class SpeedMonitor(Callback):
         self.tokens_per_s = sum(step[1] for step in self._steps) / seconds
         metrics = {
             "throughput/tokens_per_sec": self.tokens_per_s,
+            "throughput/device/tokens_per_sec": self.tokens_per_s / self._num_devices,
             "throughput/samples_per_sec": sum(step[2] for step in self._steps) / seconds,
             "throughput/step_s": self.step_s,
         }

@@ -1,12 +1,10 @@
 """What an allocator makes of a sequence of requests: the room it takes, holes included.
 
-Both glibc and torch's CUDA allocator hand out the smallest free block that is large enough and join free neighbours;
-a CPU training
-keeps what it freed (`genai.training.allocator`). glibc asks for more than a tensor needs, to align it, and gives the
-rest back;
-the piece cut off in front goes to small objects of the autograd graph until the backward pass, so that in a forward
-pass no hole
-serves for a block of its own size again. On a CPU that is a third to a half on top of the activations.
+Both glibc and torch's CUDA allocator hand out the smallest free block that is large enough and join free neighbours; a
+CPU training keeps what it freed (`genai.training.allocator`). glibc asks for more than a tensor needs, to align it, and
+gives the rest back; the piece cut off in front goes to small objects of the autograd graph until the backward pass, so
+that in a forward pass no hole serves for a block of its own size again. On a CPU that is a third to a half on top of
+the activations.
 Source: glibc 2.36, malloc/malloc.c, `_int_memalign` and `_int_malloc`.
 """
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from genai.config.durations import Duration
-from genai.data.batches import BatchStream
+from genai.training.interfaces import TrainStream
 
 _EPOCHS_COUNTED = 100
 """Packing an epoch's lengths costs about a second a million rows; later epochs of a longer run are taken to be
@@ -37,7 +37,7 @@ class StepPlan:
         return self.batches / self.batches_per_epoch
 
 
-def count_steps(stream: BatchStream, max_duration: Duration, *, num_rows: int, num_tokens: int) -> StepPlan:
+def count_steps(stream: TrainStream, max_duration: Duration, *, num_rows: int, num_tokens: int) -> StepPlan:
     """The length of a run over `stream`.
 
     Args:

@@ -22,7 +22,7 @@ from genai.training.step import accumulate_gradients
 if TYPE_CHECKING:
     from genai.data.batches import Batch
     from genai.data.tokenized import TokenizedRows
-    from genai.training.forward import CausalLMLoss
+    from genai.training.proofs.probe import ProvableLoss
 
 TOLERANCE = 1e-4
 """Largest norm of the difference of two gradients, as a share of their norm, that is put down to rounding."""
@@ -32,7 +32,7 @@ _LENGTHS = (32, 21, 13, 6)
 
 
 def prove_accumulation(
-    model_loss: CausalLMLoss,
+    model_loss: ProvableLoss,
     rows: TokenizedRows,
     *,
     pad_token_id: int,

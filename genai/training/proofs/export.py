@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from genai.data.tokenized import TokenizedRows
-    from genai.training.forward import CausalLMLoss
+    from genai.training.interfaces import ModelLoss
 
 MAX_DIFFERENCE = 0.1
 """Norm of the difference of the logits, as a share of their own. Both sides may be rounded to bfloat16, at other
@@ -41,7 +41,7 @@ _NUM_TOKENS = 24
 
 
 def prove_export(
-    model_loss: CausalLMLoss,
+    model_loss: ModelLoss,
     tokenizer: PreTrainedTokenizerBase,
     rows: TokenizedRows,
     *,
@@ -141,7 +141,7 @@ def _compare_tokenizers(
         raise refuted([_problem("the exported tokenizer is not the one of the training", "look at tokenizer.name")])
 
 
-def _compare_models(folder: Path, model_loss: CausalLMLoss, rows: TokenizedRows, trust_remote_code: bool) -> float:
+def _compare_models(folder: Path, model_loss: ModelLoss, rows: TokenizedRows, trust_remote_code: bool) -> float:
     """Norm of the difference of both models' logits, as a share of their own."""
     from transformers import AutoModelForCausalLM
 
@@ -167,7 +167,7 @@ def _compare_models(folder: Path, model_loss: CausalLMLoss, rows: TokenizedRows,
     return difference
 
 
-def _question(rows: TokenizedRows, model_loss: CausalLMLoss) -> dict[str, torch.Tensor]:
+def _question(rows: TokenizedRows, model_loss: ModelLoss) -> dict[str, torch.Tensor]:
     from genai.data.batches import assemble
     from genai.data.tokenized import TokenizedRows
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from genai.training.interfaces import ModelLoss
 from genai.training.random_state import random_state, restore_random_state
-
-if TYPE_CHECKING:
-    from genai.training.forward import CausalLMLoss
 
 _MAX_EXTRA_BYTES = {"cpu": 1 << 30, "cuda": 8 << 30}
 """Memory that turning weights into float32 may cost for a moment; a larger model is looked at in its first layers."""
 _MAX_PARAMETERS = {"cpu": 1_500_000_000, "cuda": 20_000_000_000}
 """Weights that a proof multiplies with, so that it takes seconds."""
+
+
+class ProvableLoss(ModelLoss, Protocol):
+    """A loss that can be computed in float32 for a while."""
+
+    precision: str
 
 
 @contextmanager
@@ -40,7 +44,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def in_float32(model_loss: CausalLMLoss) -> Iterator[str]:
+def in_float32(model_loss: ProvableLoss) -> Iterator[str]:
     """The trainer's own forward pass in float32, eagerly, on weights that are cast for as long as this lasts.
 
     Casting bfloat16 and float16 to float32 and back changes no bit.
@@ -65,7 +69,7 @@ def is_quantised(model: nn.Module) -> bool:
 
 
 @contextmanager
-def _exact_products(model_loss: CausalLMLoss) -> Iterator[None]:
+def _exact_products(model_loss: ProvableLoss) -> Iterator[None]:
     """Neither autocast nor TF32, nor a compilation that would serve this one check."""
     precision, tf32 = model_loss.precision, torch.backends.cuda.matmul.allow_tf32
     model_loss.precision = "fp32"
@@ -81,14 +85,14 @@ def _exact_products(model_loss: CausalLMLoss) -> Iterator[None]:
 
 
 @contextmanager
-def _few_layers(model_loss: CausalLMLoss) -> Iterator[str]:
+def _few_layers(model_loss: ProvableLoss) -> Iterator[str]:
     """Take out the last layers of a model that is too large to be computed in float32 on the side."""
     decoder = _decoder(model_loss.model)
     name, layers = _layers(decoder)
     if layers is None:
         yield "all layers"
         return
-    kept = _affordable(model_loss.model, layers, decoder.config, model_loss.device.type)
+    kept = _affordable(model_loss.model, layers, getattr(decoder, "config", None), model_loss.device.type)
     if kept == len(layers):
         yield f"all {kept} layers"
         return
@@ -101,12 +105,14 @@ def _few_layers(model_loss: CausalLMLoss) -> Iterator[str]:
 
 def _decoder(model: Any) -> Any:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return base.get_decoder()
+    # The native Llama calls its decoder as transformers' calls it.
+    return base.get_decoder() if hasattr(base, "get_decoder") else base.model
 
 
 def _layers(decoder: Any) -> tuple[str, nn.ModuleList | None]:
+    described = getattr(decoder, "config", None)
     for name, child in decoder.named_children():
-        if isinstance(child, nn.ModuleList) and len(child) == getattr(decoder.config, "num_hidden_layers", 0):
+        if isinstance(child, nn.ModuleList) and len(child) == getattr(described, "num_hidden_layers", len(child)):
             return name, child
     return "", None
 

@@ -46,6 +46,11 @@ def test_guards_first_and_the_webhook_last():
     ]
 
 
+def test_a_rank_that_is_not_the_first_neither_shows_progress_nor_calls_anybody():
+    callbacks = build_callbacks(EVERYTHING, run_name="r", total_batches=10, is_main=False)
+    assert names(callbacks) == ["NaNGuard", "LossSpike", "EarlyStopping", "SpeedMonitor", "MemoryMonitor"]
+
+
 def test_what_is_null_is_left_out():
     callbacks = build_callbacks(CallbacksConfig(loss_spike=None), run_name="r", total_batches=None)
     assert names(callbacks) == ["NaNGuard", "SpeedMonitor", "MemoryMonitor", "Progress"]

@@ -8,7 +8,12 @@ def test_the_first_step_is_left_out(step_info):
     monitor.fit_start(batch=0)
     assert monitor.step_end(step_info(1, step_s=60.0)) == {}
     assert monitor.step_end(step_info(2)) == pytest.approx(
-        {"throughput/tokens_per_sec": 2000.0, "throughput/samples_per_sec": 16.0, "throughput/step_s": 0.5}
+        {
+            "throughput/tokens_per_sec": 2000.0,
+            "throughput/device/tokens_per_sec": 2000.0,
+            "throughput/samples_per_sec": 16.0,
+            "throughput/step_s": 0.5,
+        }
     )
 
 

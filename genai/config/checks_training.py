@@ -1,0 +1,80 @@
+"""What in any training job contradicts itself or has no effect, as far as the job file alone tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from genai.config.durations import Duration
+from genai.config.findings import Finding, fault, no_effect
+from genai.config.finetune import FinetuneConfig
+from genai.config.pretrain import PretrainConfig
+from genai.config.training import FSDP_WITHOUT_EFFECT, ConstantConfig, FsdpConfig, LossSpikeConfig, WSDConfig
+
+TrainingConfig = FinetuneConfig | PretrainConfig
+
+
+def _batches(config: TrainingConfig) -> Iterator[Finding]:
+    micro, whole = config.device_train_microbatch_size, config.global_train_batch_size
+    if isinstance(micro, int) and micro > whole:
+        message = f"device_train_microbatch_size of {micro} is more than global_train_batch_size of {whole}"
+        yield fault("device_train_microbatch_size", message, f"write {whole} or less, or auto")
+    elif isinstance(micro, int) and whole % micro:
+        message = f"global_train_batch_size of {whole} cannot be divided into microbatches of {micro}"
+        divisor = max(size for size in range(1, micro) if whole % size == 0)
+        yield fault("device_train_microbatch_size", message, f"write {divisor}, or auto")
+
+
+def _durations(config: TrainingConfig) -> Iterator[Finding]:
+    whole, scheduler = Duration.parse(config.max_duration), config.scheduler
+    parts = {"t_warmup": scheduler.t_warmup}
+    if isinstance(scheduler, WSDConfig):
+        parts["t_decay"] = scheduler.t_decay
+    elif not isinstance(scheduler, ConstantConfig):
+        parts["t_max"] = scheduler.t_max
+    if whole.unit == "dur":
+        yield fault("max_duration", "max_duration cannot be a share of itself", "write for example 3ep")
+        return
+    for name, text in parts.items():
+        part = Duration.parse(text)
+        if name != "t_max" and part.unit == whole.unit and part.value > whole.value:
+            message = f"scheduler.{name} of {text} is longer than max_duration of {config.max_duration}"
+            yield fault(f"scheduler.{name}", message, "a share of the whole is written 0.05dur")
+    if "t_max" in parts and Duration.parse(parts["t_max"]).value == 0:
+        yield fault("scheduler.t_max", "scheduler.t_max must be longer than zero", "write 1dur, or leave it out")
+
+
+def _saving(config: TrainingConfig) -> Iterator[Finding]:
+    if config.save_folder and "{run_name}" in config.save_folder.replace("${run_name}", ""):
+        message = "save_folder holds a placeholder of Composer's"
+        yield fault("save_folder", message, "leave it out: checkpoints go to the run's own directory")
+    if not config.autoresume and config.resume == "exact":
+        yield no_effect("resume", "autoresume is false")
+
+
+def _callbacks(config: TrainingConfig) -> Iterator[Finding]:
+    spike = config.callbacks.loss_spike
+    if spike is not None and spike.threshold <= 1:
+        message = f"a threshold of {spike.threshold:g} times the median calls every second batch a spike"
+        yield fault("callbacks.loss_spike.threshold", message, f"write {LossSpikeConfig().threshold:g}")
+
+
+def _fsdp(config: TrainingConfig) -> Iterator[Finding]:
+    fsdp = config.fsdp_config
+    if fsdp is None:
+        return
+    for name in FSDP_WITHOUT_EFFECT:
+        if getattr(fsdp, name) != getattr(FsdpConfig(), name):
+            yield no_effect(f"fsdp_config.{name}", "FSDP2 decides it for itself")
+    if config.parallel.strategy == "fsdp2" and fsdp.sharding_strategy == "NO_SHARD":
+        message = "parallel.strategy is fsdp2, but fsdp_config.sharding_strategy is NO_SHARD"
+        yield fault("parallel.strategy", message, "set one of them: ddp, or FULL_SHARD")
+
+
+TRAINING_CHECKS: tuple[Callable[[TrainingConfig], Iterator[Finding]], ...] = (
+    _batches,
+    _durations,
+    _saving,
+    _callbacks,
+    _fsdp,
+)
+"""What every training job is held against."""

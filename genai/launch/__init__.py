@@ -1,0 +1,1 @@
+"""Starts jobs in processes of their own. Nothing here imports torch."""
