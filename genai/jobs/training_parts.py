@@ -15,6 +15,7 @@ from genai.config.secrets import resolve
 from genai.data.batches import Batch
 from genai.tracking.environment import collect_environment
 from genai.tracking.run import RunDirectory
+from genai.training.allocator import keep_few_kernels
 from genai.training.callbacks import Callback, FlopsModel, build_callbacks
 from genai.training.checkpoints import Checkpoints
 from genai.training.interfaces import ModelLoss, TrainStream
@@ -46,6 +47,7 @@ def choose_device(config: TrainingConfig, ranks: Ranks | None = None) -> torch.d
     if ranks is None and (config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())):
         torch.backends.cuda.matmul.allow_tf32 = True
         return torch.device("cuda")
+    keep_few_kernels()
     return torch.device("cpu")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rank_processes import pid_of_rank
 from safetensors.torch import load_file
 
 from genai.tracking.metrics import read_metrics
@@ -35,20 +36,6 @@ def wait_for_steps(job: Any, process: Any, steps: int) -> None:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def pid_of_rank(rank: int, launcher: int) -> int:
-    """A rank's process, found among the children of torchrun, the launcher's only child."""
-    (torchrun,) = children(launcher)
-    for pid in children(torchrun):
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        if f"RANK={rank}".encode() in environment:
-            return pid
-    raise AssertionError(f"there is no rank {rank}")
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.slow

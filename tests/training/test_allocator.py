@@ -51,3 +51,32 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "platform", "darwin")
     assert allocator.keep_freed_memory() is False
     allocator.return_freed_memory()
+
+
+KERNELS = """
+import torch
+from genai.training.allocator import keep_few_kernels
+if {few}:
+    keep_few_kernels()
+def resident():
+    return int(open('/proc/self/statm').read().split()[1]) << 12
+torch.set_num_threads(1)
+weight = torch.randn(64, 64, dtype=torch.bfloat16)
+def multiply(lengths):
+    for length in lengths:
+        torch.randn(length, 64, dtype=torch.bfloat16) @ weight
+multiply(range(1, 65))
+before = resident()
+multiply(range(65, 1000))
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.integration
+def test_products_of_ever_new_shapes_leave_little_behind() -> None:
+    grown = [
+        int(subprocess.run([sys.executable, "-c", KERNELS.format(few=few)], capture_output=True, check=True).stdout)
+        for few in (True, False)
+    ]
+    assert grown[0] < grown[1] / 2
