@@ -38,6 +38,7 @@ def test_dtype(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_an_adapter_is_merged_on_the_way(tiny: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
     base = resolve_model(str(tiny))
     config = HFCausalLMConfig(pretrained_model_name_or_path=str(tiny))
     model = add_adapter(load_model(config, base, dtype=torch.float32), PeftConfig(r=2))
@@ -49,5 +50,6 @@ def test_an_adapter_is_merged_on_the_way(tiny: Path, tmp_path: Path) -> None:
     save_adapter(model, tmp_path / "adapter", base=base)
     adapter = str(tmp_path / "adapter")
     file = export_model(str(tiny), tmp_path / "out.gguf", kind="gguf", dtype="f32", adapter=adapter)
-    assert torch.allclose(logits(file), expected, atol=1e-4)
+    # A sum taken in another order, with weights of a random adapter that may be large.
+    assert torch.allclose(logits(file), expected, atol=1e-3)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".merged")) == []
