@@ -8,7 +8,6 @@ On many ranks (`--nproc`) each of them runs this: all load and train, rank 0 alo
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -149,6 +148,6 @@ def _result(
 
 
 if __name__ == "__main__":
-    from genai.jobs.worker import main
+    from genai.jobs.worker import end, main
 
-    sys.exit(main(FinetuneConfig, run_rank))
+    end(main(FinetuneConfig, run_rank))

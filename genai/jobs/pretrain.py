@@ -8,7 +8,6 @@ On many ranks (`--nproc`) each of them runs this: all stream and train, rank 0 a
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -162,6 +161,6 @@ def _result(
 
 
 if __name__ == "__main__":
-    from genai.jobs.worker import main
+    from genai.jobs.worker import end, main
 
-    sys.exit(main(PretrainConfig, run_rank))
+    end(main(PretrainConfig, run_rank))

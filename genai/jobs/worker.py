@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from genai import log
 from genai.config.loading import Loaded, load
@@ -66,6 +66,18 @@ def main(schema: type[Any], run: RunRank, arguments: Sequence[str] | None = None
     if result is not None and not reporter.result(result.to_json()):
         print(json.dumps(result.to_json(), ensure_ascii=False, default=str))
     return 0
+
+
+def end(code: int) -> NoReturn:
+    """End this process at once: torch's threads for gloo may abort the usual end, after all is done.
+
+    Seen with torch 2.13, in one of five processes on a busy machine: a static object is destroyed while its thread
+    still runs (`terminate called without an active exception`), and a finished run looks like a killed one.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _run(schema: type[Any], run: RunRank, options: argparse.Namespace, reporter: Reporter) -> RankResult | None:

@@ -342,4 +342,7 @@ def main(folder: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    from genai.jobs.worker import end
+
     main(Path(sys.argv[1]), sys.argv[2:])
+    end(0)
