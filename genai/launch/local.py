@@ -24,7 +24,8 @@ from genai.errors import GenaiError, StoppedError
 from genai.storage.atomic import safe_name
 from genai.tracking.rank_reports import FOLDER, STORE, first_failure, pids, read_result
 
-_ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*: (?P<rank>\d+).*?exitcode\s*: (?P<code>-?\d+)", re.DOTALL)
+# How torchrun tells of a rank that a signal ended.
+_KILLED = re.compile(r"^\s*rank\s*: (?P<rank>\d+) \(local_rank: \d+\)\n\s*exitcode\s*: -(?P<signal>\d+) ", re.MULTILINE)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -163,9 +164,18 @@ def _error(folder: Path, code: int, received: Sequence[int]) -> Exception:
         name = signal.Signals(received[0]).name
         return StoppedError(f"stopped by {name} before training began", signal_number=received[0])
     said = (folder / "torchrun.log").read_text(errors="replace")
-    dead = _ROOT_CAUSE.search(said)
-    if dead is not None and int(dead["code"]) < 0:
-        return _killed(int(dead["rank"]), -int(dead["code"]))
+    # Not only the first failure that torchrun observed: it looks now and then, and may find a rank that ended for the
+    # loss of another before that other. The first failure comes last in its text.
+    killed = [(int(rank), int(number)) for rank, number in _KILLED.findall(said)]
+    # SIGTERM is what torchrun itself sends to the others.
+    by_others = [(rank, number) for rank, number in killed if number != signal.SIGTERM]
+    if by_others:
+        return _killed(*by_others[-1])
+    lost = first_failure(folder, lost=True)
+    if lost is not None:
+        return lost.error()
+    if killed:
+        return _killed(*killed[-1])
     error = RuntimeError(f"torchrun ended with exit code {code}, and no rank said why")
     error.add_note(said)
     return error

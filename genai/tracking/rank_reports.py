@@ -79,6 +79,9 @@ class Failure:
                 return MemoryError(where + self.message)
             case "interrupted":
                 return StoppedError("interrupted before training began", signal_number=2)
+            case "lost":
+                fix = "the same command goes on from the last checkpoint"
+                return RankLostError(f"{where}another rank went away, and did not say why: {self.message}", fix=fix)
         error = RuntimeError(where + self.message)
         error.add_note(self.traceback)
         return error
@@ -100,13 +103,17 @@ class RankError(GenaiError):
         self.code = failure.code
 
 
-def first_failure(folder: Path) -> Failure | None:
+def first_failure(folder: Path, *, lost: bool = False) -> Failure | None:
     """The failure that ended the job: the earliest one that is more than the loss of another rank.
 
     The same error on all ranks is told as rank 0's.
+
+    Args:
+        folder: of the reports.
+        lost: the earliest one that is no more than that.
     """
     failures = [Failure(**json.loads(path.read_bytes())) for path in sorted(folder.glob("rank-*.json"))]
-    own = [failure for failure in failures if failure.kind != "lost"]
+    own = [failure for failure in failures if (failure.kind == "lost") == lost]
     if not own:
         return None
     first = min(own, key=lambda failure: failure.time)

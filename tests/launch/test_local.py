@@ -59,10 +59,33 @@ def test_a_bug_in_a_rank_keeps_its_traceback(stub: Any) -> None:
 
 
 @pytest.mark.integration
-def test_a_rank_that_was_killed_is_named(stub: Any) -> None:
+@pytest.mark.parametrize("what", ["die", "die fast"])
+def test_a_rank_that_was_killed_is_named(stub: Any, what: str) -> None:
+    if what == "die fast" and not Path("/proc/self/stat").exists():
+        pytest.skip("looks for processes in /proc")
     with pytest.raises(GenaiError, match="rank 1 was killed by SIGKILL, the others were ended") as caught:
-        stub("die")
+        stub(what)
     assert "goes on from the last checkpoint" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_killed_rank_is_named_whichever_torchrun_saw_first(tmp_path: Path, first: int) -> None:
+    errors = pytest.importorskip("torch.distributed.elastic.multiprocessing.errors")
+    lost, killed = (
+        errors.ProcessFailure(local_rank=rank, pid=4711, exitcode=code, error_file=str(tmp_path / "none"))
+        for rank, code in ((0, 1), (1, -9))
+    )
+    lost.timestamp, killed.timestamp = (5, 6) if first == 0 else (6, 5)
+    (tmp_path / "torchrun.log").write_text(str(errors.ChildFailedError("job", {0: lost, 1: killed})))
+    error = local._error(tmp_path, 1, [])
+    assert str(error).startswith("rank 1 was killed by SIGKILL")
+
+
+@pytest.mark.integration
+def test_ranks_that_only_lost_each_other_are_no_bug(stub: Any) -> None:
+    with pytest.raises(GenaiError, match=r"another rank went away, and did not say why: .*pair\.cc") as caught:
+        stub("lose")
+    assert (caught.value.exit_code, caught.value.code) == (1, "rank_lost")
 
 
 @pytest.mark.integration

@@ -6,11 +6,28 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from genai.errors import DataError, StoppedError
-from genai.tracking.rank_reports import Reporter
+from genai.tracking.rank_reports import Reporter, pids
 
 RANK = int(os.environ["RANK"])
+FOLDER = Path(os.environ["GENAI_RANK_REPORTS"])
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Look again and again."""
+    while not true():
+        time.sleep(0.001)
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process of torchrun's has ended, looked at by torchrun or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def work(what: str) -> None:
@@ -21,10 +38,17 @@ def work(what: str) -> None:
         raise DataError("row 7 is broken", where="rows.jsonl:7", fix="mend it")
     if what == "crash" and RANK == 1:
         raise ZeroDivisionError("oh")
-    if what == "die" and RANK == 1:
+    if what in ("die", "die fast") and RANK == 1:
+        wait_until(lambda: len(pids(FOLDER)) == 2)
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "die fast":
+        # As over a socket: the loss of the other is noticed long before torchrun looks at either.
+        wait_until(lambda: len(pids(FOLDER)) == 2)
+        other = int((FOLDER / "rank-1.pid").read_text())
+        wait_until(lambda: is_zombie(other))
     if what in ("fail", "crash", "die"):
         time.sleep(1)
+    if what in ("fail", "crash", "die", "die fast", "lose"):
         raise RuntimeError("[pair.cc:534] Connection closed by peer (gloo)")
     if what == "wait":
         print(f"rank {RANK} waits", file=sys.stderr)
