@@ -63,20 +63,16 @@ def run_rank(
         ranks: who takes part; None for one process.
     """
     started = time.monotonic()
-    is_main = ranks is None or ranks.is_main
     with named_keys(loaded):
         inputs = read_inputs(loaded, allow_code=allow_code)
-        directory = RunDirectory.open(loaded.config.runs_dir, training_run.name_of_run(loaded, run_name))
-        identity = training_run.identity_of(loaded, rows=inputs.fingerprint)
-        with training_run.held(directory, is_main=is_main):
-            done = training_run.finished_result(directory, identity)
-            if done is not None:
-                return FinetuneResult.from_json(done) if is_main else None
-            result = _train(loaded, inputs, directory, ranks, started)
-            if result is not None:
-                # Written last: a run is finished when its result is there.
-                directory.write_result({**result.to_json(), **identity})
-            return result
+        return training_run.once(
+            loaded,
+            lambda directory: _train(loaded, inputs, directory, ranks, started),
+            FinetuneResult.from_json,
+            run_name=run_name,
+            ranks=ranks,
+            rows=inputs.fingerprint,
+        )
 
 
 def _train(

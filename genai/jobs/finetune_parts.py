@@ -21,7 +21,6 @@ from genai.data.tokenized import TokenizedRows, tokenize
 from genai.errors import GenaiError
 from genai.jobs import training_parts
 from genai.jobs.problems import at
-from genai.jobs.training_inputs import warm_start_weights
 from genai.jobs.training_parts import choose_device
 from genai.log import get_logger
 from genai.models.adapters import add_adapter, check_target_modules, continue_adapter
@@ -29,18 +28,14 @@ from genai.models.loading import build_meta, fit_embeddings, load_model, load_to
 from genai.models.references import ResolvedModel, resolve_adapter, resolve_model
 from genai.storage.atomic import cache_dir
 from genai.tracking.run import RunDirectory
-from genai.training.activation_checkpointing import checkpoint_activations
-from genai.training.allocator import keep_freed_memory
-from genai.training.checkpoints import Checkpoints, load_parameters, trained_parameters
+from genai.training.checkpoints import Checkpoints, trained_parameters
 from genai.training.compiling import compile_blocks
 from genai.training.forward import CausalLMLoss
-from genai.training.parallel.parallelize import parallelize, place_of
+from genai.training.parallel.parallelize import place_of
 from genai.training.parallel.ranks import Ranks
 from genai.training.parallel.sharded_tensors import assign, gather, is_sharded
 from genai.training.plan.microbatch import check_fits, choose_microbatch
 from genai.training.plan.steps import StepPlan, count_steps
-from genai.training.precision import prepare_model
-from genai.training.random_state import seed_rank
 from genai.training.trainer import MetricSink, Trainer
 
 _log = get_logger(__name__)
@@ -253,15 +248,7 @@ def _load(
             model = continue_adapter(model, adapter, base=resolved)
     elif config.model.peft_config is not None:
         model = add_adapter(model, config.model.peft_config)
-    prepare_model(model, config.precision)
-    if device.type == "cpu":
-        keep_freed_memory()
-    if config.load_path is not None:
-        with at(loaded, "load_path"):
-            load_parameters(model, warm_start_weights(config.load_path, config.runs_dir))
-    if config.activation_checkpointing:
-        with at(loaded, "activation_checkpointing"):
-            checkpoint_activations(model)
+    training_parts.finish_loading(loaded, model, device)
     return model
 
 
@@ -305,16 +292,9 @@ def open_checkpoints(parts: Parts, directory: RunDirectory) -> Checkpoints:
 
 def build_trainer(parts: Parts, checkpoints: Checkpoints, metrics: MetricSink, *, run_name: str) -> Trainer:
     """The trainer with all its parts, at the beginning of the run."""
-    seed_rank(parts.config.seed, parts.ranks.data_rank)
     return training_parts.make_trainer(
         parts.config,
-        parallelize(
-            parts.model_loss,
-            parts.ranks,
-            parallel=parts.config.parallel,
-            fsdp=parts.config.fsdp_config,
-            bf16=parts.config.precision == "amp_bf16",
-        ),
+        training_parts.share_work(parts.config, parts.model_loss, parts.ranks),
         stream=parts.stream,
         steps=parts.steps,
         eval_batches=parts.eval_batches if parts.eval_tokens is not None else None,

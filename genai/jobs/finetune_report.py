@@ -10,7 +10,8 @@ from genai.config.finetune import FinetuneConfig
 from genai.config.loading import Loaded
 from genai.jobs.finetune_parts import Parts
 from genai.jobs.result import FinetuneResult
-from genai.report.contents import AnswerPair, LabelSample, Lengths, LossRow, ProofOutcome, TrainingReport
+from genai.jobs.training_report import outcomes, warnings_of
+from genai.report.contents import AnswerPair, LabelSample, Lengths, LossRow, TrainingReport
 from genai.report.training import render_training_report
 from genai.storage.atomic import write_text
 from genai.tracking.metrics import read_metrics
@@ -40,8 +41,8 @@ def write(
         data_facts=_data_facts(parts),
         lengths=_lengths(parts),
         labels=[sample for proof in proofs for sample in _samples(proof)],
-        proofs=[_outcome(proof) for proof in proofs],
-        warnings=[f"a resume was not exact: {reason}" for reason in result.inexact_reasons],
+        proofs=outcomes(proofs),
+        warnings=warnings_of(result.inexact_reasons),
         config=loaded.dump(),
         inputs=parts.fingerprints,
         environment=directory.read_environment() or {},
@@ -96,12 +97,3 @@ def _samples(proof: ProofResult) -> list[LabelSample]:
         )
         for example in proof.examples
     ]
-
-
-def _outcome(proof: ProofResult) -> ProofOutcome:
-    return ProofOutcome(
-        name=proof.name,
-        status="passed" if proof.ok else "skipped",
-        detail="; ".join(proof.details),
-        time_s=None if proof.cached else proof.seconds,
-    )

@@ -63,20 +63,16 @@ def run_rank(
         ranks: who takes part; None for one process.
     """
     started = time.monotonic()
-    is_main = ranks is None or ranks.is_main
     with named_keys(loaded):
         inputs = read_inputs(loaded, allow_code=allow_code)
-        directory = RunDirectory.open(loaded.config.runs_dir, training_run.name_of_run(loaded, run_name))
-        identity = training_run.identity_of(loaded, shards=inputs.fingerprint)
-        with training_run.held(directory, is_main=is_main):
-            done = training_run.finished_result(directory, identity)
-            if done is not None:
-                return PretrainResult.from_json(done) if is_main else None
-            result = _train(loaded, inputs, directory, ranks, started)
-            if result is not None:
-                # Written last: a run is finished when its result is there.
-                directory.write_result({**result.to_json(), **identity})
-            return result
+        return training_run.once(
+            loaded,
+            lambda directory: _train(loaded, inputs, directory, ranks, started),
+            PretrainResult.from_json,
+            run_name=run_name,
+            ranks=ranks,
+            shards=inputs.fingerprint,
+        )
 
 
 def _train(
@@ -88,7 +84,7 @@ def _train(
 ) -> PretrainResult | None:
     # Torch and transformers are imported from here on.
     from genai.jobs import pretrain_parts as building
-    from genai.jobs import pretrain_report
+    from genai.jobs import pretrain_report, training_parts
     from genai.jobs.metric_sinks import NoMetrics, open_metrics
     from genai.jobs.pretrain_export import export
     from genai.jobs.pretrain_proofs import prove
@@ -102,7 +98,7 @@ def _train(
         training_run.write_beginning(directory, loaded, parts.fingerprints)
         proofs = prove(parts, directory)
         metrics = open_metrics(loaded, directory, resume_step=saved.state.batch if saved else 0)
-    parallel = building.share_work(parts)
+    parallel = training_parts.share_work(parts.config, parts.model_loss, parts.ranks)
     trainer = building.build_trainer(parts, parallel, checkpoints, metrics, run_name=directory.name)
     if saved is not None:
         training_run.go_on(trainer, checkpoints, saved, changes)

@@ -23,23 +23,18 @@ from genai.jobs.pretrain_inputs import PretrainInputs, Shards, cache_limit_bytes
 from genai.jobs.pretrain_model import Architecture, describe
 from genai.jobs.pretrain_stream import CheckedStream
 from genai.jobs.problems import at
-from genai.jobs.training_inputs import warm_start_weights
 from genai.log import get_logger
 from genai.models.tokenizers import open_tokenizer
 from genai.tracking.run import RunDirectory
-from genai.training.activation_checkpointing import checkpoint_activations
-from genai.training.allocator import keep_freed_memory
 from genai.training.callbacks.base import Callback, EvalInfo
-from genai.training.checkpoints import Checkpoints, load_parameters
+from genai.training.checkpoints import Checkpoints
 from genai.training.compiling import compile_blocks
-from genai.training.parallel.parallelize import parallelize, place_of
+from genai.training.parallel.parallelize import place_of
 from genai.training.parallel.ranks import Ranks
 from genai.training.parallel.strategy import OneRank
 from genai.training.plan.microbatch import check_fits, choose_microbatch
 from genai.training.plan.steps import StepPlan, count_steps
-from genai.training.precision import prepare_model
 from genai.training.proofs.probe import ProvableLoss
-from genai.training.random_state import seed_rank
 from genai.training.trainer import MetricSink, Trainer
 
 _log = get_logger(__name__)
@@ -315,15 +310,7 @@ def _build_model(loaded: Loaded[PretrainConfig], architecture: Architecture, dev
     config = loaded.config
     with at(loaded, "model"):
         model = architecture.build(device)
-    prepare_model(model, config.precision)
-    if device.type == "cpu":
-        keep_freed_memory()
-    if config.load_path is not None:
-        with at(loaded, "load_path"):
-            load_parameters(model, warm_start_weights(config.load_path, config.runs_dir))
-    if config.activation_checkpointing:
-        with at(loaded, "activation_checkpointing"):
-            checkpoint_activations(model)
+    training_parts.finish_loading(loaded, model, device)
     model_loss = architecture.loss(model, config, device)
     if config.compile:
         # Not before: the loss first looks at the model with passes of several shapes.
@@ -344,18 +331,6 @@ def open_checkpoints(parts: Parts, directory: RunDirectory) -> Checkpoints:
         data_fingerprint=parts.inputs.train.fingerprint,
     )
     return training_parts.open_checkpoints(parts.config, directory, context, parts.ranks)
-
-
-def share_work(parts: Parts) -> OneRank:
-    """The loss as the ranks compute it together. Weights may be sharded from here on: prove things before."""
-    seed_rank(parts.config.seed, parts.ranks.data_rank)
-    return parallelize(
-        parts.model_loss,
-        parts.ranks,
-        parallel=parts.config.parallel,
-        fsdp=parts.config.fsdp_config,
-        bf16=parts.config.precision == "amp_bf16",
-    )
 
 
 def build_trainer(

@@ -9,7 +9,8 @@ from genai.config.loading import Loaded
 from genai.config.pretrain import PretrainConfig
 from genai.jobs.pretrain_parts import Parts
 from genai.jobs.pretrain_result import PretrainResult
-from genai.report.contents import LossRow, ProofOutcome, TrainingReport
+from genai.jobs.training_report import outcomes, warnings_of
+from genai.report.contents import LossRow, TrainingReport
 from genai.report.training import render_training_report
 from genai.storage.atomic import write_text
 from genai.tracking.metrics import Record, read_metrics
@@ -36,8 +37,8 @@ def write(
         losses=list(_losses(parts, metrics, result)),
         metrics=metrics,
         data_facts=_data_facts(parts),
-        proofs=[_outcome(proof) for proof in proofs],
-        warnings=[f"a resume was not exact: {reason}" for reason in result.inexact_reasons],
+        proofs=outcomes(proofs),
+        warnings=warnings_of(result.inexact_reasons),
         config=loaded.dump(),
         inputs=parts.fingerprints,
         environment=directory.read_environment() or {},
@@ -79,12 +80,3 @@ def _data_facts(parts: Parts) -> dict[str, str]:
     if evaluation is not None:
         facts["held out"] = f"{evaluation.num_samples:,} rows of {evaluation.described}"
     return facts
-
-
-def _outcome(proof: ProofResult) -> ProofOutcome:
-    return ProofOutcome(
-        name=proof.name,
-        status="passed" if proof.ok else "skipped",
-        detail="; ".join(proof.details),
-        time_s=None if proof.cached else proof.seconds,
-    )

@@ -8,22 +8,29 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import nn
 
 from genai.config.checks_training import TrainingConfig
 from genai.config.durations import Duration
+from genai.config.loading import Loaded
 from genai.config.secrets import resolve
 from genai.data.batches import Batch
+from genai.jobs.problems import at
+from genai.jobs.training_inputs import warm_start_weights
 from genai.tracking.environment import collect_environment
 from genai.tracking.run import RunDirectory
-from genai.training.allocator import keep_few_kernels
+from genai.training.activation_checkpointing import checkpoint_activations
+from genai.training.allocator import keep_few_kernels, keep_freed_memory
 from genai.training.callbacks import Callback, FlopsModel, build_callbacks
-from genai.training.checkpoints import Checkpoints
+from genai.training.checkpoints import Checkpoints, load_parameters
 from genai.training.interfaces import ModelLoss, TrainStream
 from genai.training.optimizers import build_optimizer
-from genai.training.parallel.parallelize import layout_of
+from genai.training.parallel.parallelize import layout_of, parallelize
 from genai.training.parallel.ranks import Ranks
 from genai.training.parallel.strategy import OneRank
 from genai.training.plan.steps import StepPlan
+from genai.training.precision import prepare_model
+from genai.training.random_state import seed_rank
 from genai.training.schedules import build_schedule
 from genai.training.threads import usable_threads
 from genai.training.throughput import flops_per_token, peak_flops
@@ -49,6 +56,34 @@ def choose_device(config: TrainingConfig, ranks: Ranks | None = None) -> torch.d
         return torch.device("cuda")
     keep_few_kernels()
     return torch.device("cpu")
+
+
+def finish_loading(loaded: Loaded[Any], model: nn.Module, device: torch.device) -> None:
+    """What is done to every model once it has its weights and adapter: number formats, warm start, recomputation.
+
+    Raises:
+        ConfigError: `load_path` or `activation_checkpointing` does not fit the model, with file:line:column.
+    """
+    config = loaded.config
+    prepare_model(model, config.precision)
+    if device.type == "cpu":
+        keep_freed_memory()
+    if config.load_path is not None:
+        with at(loaded, "load_path"):
+            load_parameters(model, warm_start_weights(config.load_path, config.runs_dir))
+    if config.activation_checkpointing:
+        with at(loaded, "activation_checkpointing"):
+            checkpoint_activations(model)
+
+
+def share_work(config: TrainingConfig, model_loss: ModelLoss, ranks: Ranks) -> OneRank:
+    """The loss as the ranks compute it together. Weights may be sharded from here on: prove and measure things
+    before.
+    """
+    seed_rank(config.seed, ranks.data_rank)
+    return parallelize(
+        model_loss, ranks, parallel=config.parallel, fsdp=config.fsdp_config, bf16=config.precision == "amp_bf16"
+    )
 
 
 def context_of(

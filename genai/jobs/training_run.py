@@ -6,10 +6,10 @@ Free of torch, so that a finished or refused run is told in a second.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from genai.config.loading import Loaded, config_hash
 from genai.errors import ConfigError, GenaiError, Problem, StoppedError, UsageError
@@ -23,6 +23,7 @@ from genai.training.resume import Change, compare
 
 if TYPE_CHECKING:
     from genai.training.checkpoints import Checkpoints, SavedState
+    from genai.training.parallel.ranks import Ranks
     from genai.training.trainer import Trainer
 
 _log = get_logger(__name__)
@@ -33,6 +34,49 @@ Fingerprints = Mapping[str, tuple[str, str]]
 def name_of_run(loaded: Loaded[Any], run_name: str | None) -> str:
     """`--run-name`, else the job file's run_name, else its stem and a hash of the config."""
     return safe_name(run_name or loaded.config.run_name or f"{loaded.path.stem}-{config_hash(loaded)}")
+
+
+class TrainingResult(Protocol):
+    """What a training job hands back on rank 0."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+
+
+Result = TypeVar("Result", bound=TrainingResult)
+
+
+def once(
+    loaded: Loaded[Any],
+    train: Callable[[RunDirectory], Result | None],
+    from_json: Callable[[dict[str, Any]], Result],
+    *,
+    run_name: str | None,
+    ranks: Ranks | None,
+    **inputs: str,
+) -> Result | None:
+    """Train in the run's directory, or give the result of a run that is done already.
+
+    Args:
+        loaded: the job file.
+        train: trains, or goes on; gives its result on rank 0 and None elsewhere.
+        from_json: a result from what `to_json` gave.
+        run_name: name of the run directory; by default what the job file says.
+        ranks: who takes part; None for one process.
+        inputs: fingerprints of what is trained on; a result belongs to these and the config.
+    """
+    is_main = ranks is None or ranks.is_main
+    directory = RunDirectory.open(loaded.config.runs_dir, name_of_run(loaded, run_name))
+    identity = identity_of(loaded, **inputs)
+    with held(directory, is_main=is_main):
+        done = finished_result(directory, identity)
+        if done is not None:
+            return from_json(done) if is_main else None
+        result = train(directory)
+        if result is not None:
+            # Written last: a run is finished when its result is there.
+            directory.write_result({**result.to_json(), **identity})
+        return result
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------

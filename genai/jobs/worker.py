@@ -21,17 +21,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from genai import log
 from genai.config.loading import Loaded, load
 from genai.errors import StoppedError
+from genai.jobs.training_run import TrainingResult
 from genai.tracking.rank_reports import Reporter
 
 if TYPE_CHECKING:
     from genai.training.parallel.ranks import Ranks
-
-
-class RankResult(Protocol):
-    """What a job hands back on rank 0."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
 
 
 class RunRank(Protocol):
@@ -39,7 +33,7 @@ class RunRank(Protocol):
 
     def __call__(
         self, loaded: Loaded[Any], *, run_name: str | None, allow_code: bool, ranks: Ranks
-    ) -> RankResult | None: ...
+    ) -> TrainingResult | None: ...
 
 
 def main(schema: type[Any], run: RunRank, arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +74,7 @@ def end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _run(schema: type[Any], run: RunRank, options: argparse.Namespace, reporter: Reporter) -> RankResult | None:
+def _run(schema: type[Any], run: RunRank, options: argparse.Namespace, reporter: Reporter) -> TrainingResult | None:
     loaded = load(options.config, schema, options.overrides)
     from genai.training.parallel.ranks import open_ranks
 
