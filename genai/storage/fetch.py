@@ -42,16 +42,22 @@ def fetch(url: str, to: Path) -> Path:
     """
     if not is_remote(url):
         return _existing(path_of(url))
-    folder_url, name = _split_pattern(url)
-    store = open_store(folder_url)
-    one = store.stat(name) if name and not _WILD.search(name) else None
-    inner, found = ("", [one]) if one else _select(store, name)
-    target = to / f"{_readable(name or split(folder_url)[1])}-{_fingerprint(url, found)}"
+    store, name, inner, found = _look_up(url)
+    target = to / f"{_readable(name or split(store.url)[1])}-{_fingerprint(url, found)}"
     with exclusive(target, timeout_s=_WAIT_FOR_OTHERS_S):
         if not target.is_dir():
             atomic.sweep(to)
             _download(store, found, inner, target)
-    return target / name if one else target
+    return target / name if inner is None else target
+
+
+def find_objects(url: str) -> list[ObjectInfo]:
+    """The objects elsewhere that `fetch` would bring here, in the order of their keys.
+
+    Raises:
+        DataError: there is no such object, or the folder was not written to its end.
+    """
+    return _look_up(url)[3]
 
 
 def _existing(path: Path) -> Path:
@@ -67,6 +73,16 @@ def _split_pattern(url: str) -> tuple[str, str]:
         folder, last = split(folder)
         name = f"{last}/{name}"
     return folder, name
+
+
+def _look_up(url: str) -> tuple[ObjectStore, str, str | None, list[ObjectInfo]]:
+    """What a URL means: the store, what is asked for in it, the folder that is fetched (None for a single object), and
+    the objects.
+    """
+    folder_url, name = _split_pattern(url)
+    store = open_store(folder_url)
+    one = store.stat(name) if name and not _WILD.search(name) else None
+    return (store, name, None, [one]) if one else (store, name, *_select(store, name))
 
 
 def _select(store: ObjectStore, name: str) -> tuple[str, list[ObjectInfo]]:
@@ -103,12 +119,13 @@ def _fingerprint(url: str, found: list[ObjectInfo]) -> str:
     return hashlib.sha256(json.dumps([url, content]).encode()).hexdigest()[:12]
 
 
-def _download(store: ObjectStore, found: list[ObjectInfo], inner: str, target: Path) -> None:
+def _download(store: ObjectStore, found: list[ObjectInfo], inner: str | None, target: Path) -> None:
+    below = inner or ""
     needed_bytes = sum(info.size_bytes for info in found)
     with atomic.explain_full_disk(target, needed_bytes), atomic.atomic_directory(target) as scratch:
         for_each(
-            lambda info: store.download(info.key, scratch / check_key(info.key.removeprefix(inner))),
+            lambda info: store.download(info.key, scratch / check_key(info.key.removeprefix(below))),
             found,
-            description=f"downloading {store.url}/{inner}",
+            description=f"downloading {store.url}/{below}",
             size=lambda info: info.size_bytes,
         )

@@ -21,16 +21,18 @@ import os
 import secrets
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from genai.errors import CredentialsError, DataError, MissingExtraError
+from genai.log import get_logger
 from genai.storage.base import ObjectInfo
 from genai.storage.bucket_errors import Fault, Hints, one_line
 from genai.storage.fsspec_store import FsspecStore, split_bucket
 from genai.storage.patience import Call
-from genai.storage.upload_journal import Content
+from genai.storage.upload_journal import Begun, Content, UploadJournal, open_journal
 
 _HINTS = Hints(
     credentials="set GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login",
@@ -38,6 +40,8 @@ _HINTS = Hints(
 )
 _TYPE = "application/octet-stream"
 _BUSY = (408, 429)
+_SESSION_GONE = (404, 410)
+_log = get_logger(__name__)
 _CONNECT_S = 10.0
 _READ_S = 60.0
 
@@ -78,6 +82,10 @@ def _file_system(url: str) -> Any:
     except (google.auth.exceptions.GoogleAuthError, ValueError, OSError) as error:
         said = f"there are no credentials: {one_line(error)}"
         raise CredentialsError(said, where=url, fix=_HINTS.credentials) from error
+
+
+class _SessionGoneError(Exception):
+    """Google has dropped an upload in parts, as it does after a week."""
 
 
 class GcsBucket:
@@ -125,16 +133,33 @@ class GcsBucket:
         self._fs.call("POST", target, self.name, uploadType="multipart", headers=headers, data=body)
 
     def send(self, name: str, path: Path, content: Content, call: Call) -> None:
-        """One part after the other, as Google takes them; an upload whose process ended begins anew."""
-        session = call(lambda: self._begin(name, content))
-        start = 0
+        """One part after the other, as Google takes them; a later try goes on after the last part that it took."""
+        with open_journal(f"{self.endpoint()}/{self.name}/{name}") as journal:
+            found = journal.begun()
+            try:
+                if found is not None and found.content == content:
+                    self._send_rest(found, path, call, journal)
+                    # A part that Google took and this machine did not hear of is sent again. Google passes over it,
+                    # emulators may not.
+                    if call(lambda: self.head(name)).size_bytes == content.size_bytes:
+                        return
+            except _SessionGoneError:
+                _log.debug("the upload of %s that was begun is gone; it begins anew", name)
+            session = call(lambda: self._begin(name, content))
+            self._send_rest(Begun(upload=session, content=content), path, call, journal)
+
+    def _send_rest(self, begun: Begun, path: Path, call: Call, journal: UploadJournal) -> None:
+        size_bytes = begun.content.size_bytes
         with open(path, "rb") as stream:
-            while start < content.size_bytes:
-                stream.seek(start)
-                data = stream.read(content.part_bytes)
+            while begun.sent_bytes < size_bytes:
+                journal.note(begun)
+                stream.seek(begun.sent_bytes)
+                data = stream.read(begun.content.part_bytes)
                 if not data:
                     raise DataError(f"{path} changed while it was uploaded", fix="upload it again")
-                start = call(partial(self._send_part, session, data, start, content.size_bytes))
+                sent_bytes = call(partial(self._send_part, begun.upload, data, begun.sent_bytes, size_bytes))
+                begun = replace(begun, sent_bytes=sent_bytes)
+        journal.end()
 
     def pages(self, prefix: str) -> Iterator[ObjectInfo]:
         token = None
@@ -206,7 +231,12 @@ class GcsBucket:
         """How many bytes the server has afterwards: less than all of them when it stopped in the middle."""
         end = start + len(data)
         headers = {"Content-Range": f"bytes {start}-{end - 1}/{size_bytes}", "Content-Type": _TYPE}
-        answer, _ = self._fs.call("PUT", session, headers=headers, data=io.BytesIO(data))
+        try:
+            answer, _ = self._fs.call("PUT", session, headers=headers, data=io.BytesIO(data))
+        except Exception as error:
+            if isinstance(error, FileNotFoundError) or _status(error) in _SESSION_GONE:
+                raise _SessionGoneError(session) from error
+            raise
         return _end_of_range(answer) if "Range" in answer else end
 
     def _info(self, found: dict[str, Any]) -> ObjectInfo:

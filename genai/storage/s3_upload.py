@@ -23,7 +23,7 @@ from typing import Any
 from genai.errors import DataError
 from genai.storage.parallel import THREADS
 from genai.storage.patience import Call
-from genai.storage.upload_journal import Content, UploadJournal
+from genai.storage.upload_journal import Begun, Content, UploadJournal
 
 MAX_PARTS = 10_000
 _CHECKSUM = "ChecksumCRC32"
@@ -83,12 +83,11 @@ class PartUpload:
         found = self.journal.begun()
         if found is None:
             return None
-        upload, content = found
-        if content != self.content:
-            self.abort(upload)
+        if found.content != self.content:
+            self.abort(found.upload)
             return None
-        parts = self.call(lambda: self._list(upload))
-        return None if parts is None else (upload, parts)
+        parts = self.call(lambda: self._list(found.upload))
+        return None if parts is None else (found.upload, parts)
 
     def _list(self, upload: str) -> dict[int, dict[str, Any]] | None:
         """The parts that the server has; None when it knows of no such upload."""
@@ -103,7 +102,7 @@ class PartUpload:
         if self.client.meta.config.request_checksum_calculation == "when_supported":
             settings["ChecksumAlgorithm"] = "CRC32"
         upload = self.call(lambda: self.client.create_multipart_upload(**self.at, **settings))["UploadId"]
-        self.journal.begin(upload, self.content)
+        self.journal.note(Begun(upload=upload, content=self.content))
         return str(upload)
 
     def _send(self, upload: str, number: int, there: Mapping[str, Any] | None) -> dict[str, Any]:

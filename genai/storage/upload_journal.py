@@ -30,6 +30,18 @@ class Content:
     part_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """An upload that was begun and not ended."""
+
+    upload: str
+    """The server's name for it. Google's is a URL that lets whoever knows it write: the journal is for its user's eyes
+    only."""
+    content: Content
+    sent_bytes: int = 0
+    """How much of it the server said it has, of services that take one part after the other."""
+
+
 class UploadJournal:
     """The page of one target.
 
@@ -40,21 +52,21 @@ class UploadJournal:
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
-    def begun(self) -> tuple[str, Content] | None:
-        """The server's name for the upload that was begun, and of what."""
+    def begun(self) -> Begun | None:
+        """The upload that was begun, if there is one."""
         if self._path is None or not self._path.exists():
             return None
         try:
             kept = json.loads(self._path.read_bytes())
-            return kept["upload"], Content(**kept["content"])
+            return Begun(**{**kept, "content": Content(**kept["content"])})
         except (ValueError, KeyError, TypeError):
             _log.debug("%s is no page of the journal; it is written anew", self._path)
             return None
 
-    def begin(self, upload: str, content: Content) -> None:
-        """Note an upload before its first piece is sent."""
+    def note(self, begun: Begun) -> None:
+        """Note an upload before its first piece is sent, and how far it is."""
         if self._path is not None:
-            atomic.write_json(self._path, {"upload": upload, "content": asdict(content)})
+            atomic.write_json(self._path, asdict(begun))
 
     def end(self) -> None:
         """Forget the upload: it is complete, or gone."""
@@ -72,7 +84,7 @@ def open_journal(target: str) -> Iterator[UploadJournal]:
     name = hashlib.sha256(target.encode()).hexdigest()[:32]
     try:
         path = atomic.cache_dir() / "uploads" / f"{name}.json"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         mark = try_lock(path, exclusive=True)
     except (GenaiError, OSError) as error:
         _log.warning("an upload that is interrupted will begin anew: %s", error)

@@ -194,7 +194,7 @@ open_store(sys.argv[1]).upload("large", Path(sys.argv[2]))
 """
 
 
-def test_an_upload_that_was_killed_leaves_no_object_and_azure_s_goes_on_where_it_stopped(
+def test_an_upload_that_was_killed_leaves_no_object_and_the_next_one_goes_on_where_it_stopped(
     bucket: str,
     many_parts: None,
     tmp_path: Path,
@@ -206,13 +206,15 @@ def test_an_upload_that_was_killed_leaves_no_object_and_azure_s_goes_on_where_it
     content = os.urandom(8 * MIB)
     (tmp_path / "source").write_bytes(content)
     lead_to(wire.url, bucket, monkeypatch)
-    wire.stop_after_bytes = 5 * MIB  # four blocks at a time, so two are complete at least, and not all
+    wire.stop_after_bytes = 5 * MIB  # Azure takes four blocks at a time, so two are complete at least, and not all
     with start_python(UPLOAD, bucket, tmp_path / "source") as process:
         while wire.sent_bytes < 5 * MIB:
             time.sleep(0.01)
             assert process.poll() is None, process.communicate()
         time.sleep(0.2)
         process.kill()
+    # What is still on its way is lost. (fake-gcs-server, unlike Google, puts a part that it is sent twice there twice.)
+    wire.break_all()
     wire.stop_after_bytes = None
     time.sleep(0.2)
     before = wire.sent_bytes
@@ -220,7 +222,7 @@ def test_an_upload_that_was_killed_leaves_no_object_and_azure_s_goes_on_where_it
     assert store.stat("large") is None
     store.upload("large", tmp_path / "source")
     sent_again = wire.sent_bytes - before
-    assert bucket.startswith("gs") or sent_again < 6.5 * MIB, sent_again / MIB
+    assert sent_again < 6.5 * MIB, sent_again / MIB
     store.download("large", tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == content
     (tmp_path / "source").write_bytes(content[::-1])

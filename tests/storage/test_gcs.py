@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from genai.errors import CredentialsError, GenaiError, MissingExtraError
-from genai.storage import open_store
+from genai.storage import fsspec_store, open_store
 from genai.storage.bucket_errors import Fault
+from genai.storage.upload_journal import Begun, Content, open_journal
 
 pytestmark = pytest.mark.integration
+MIB = 1 << 20
 
 
 def test_an_absent_extra_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,3 +94,29 @@ def test_a_service_account_s_key_is_taken(no_emulator: None, monkeypatch: pytest
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
     with pytest.raises(GenaiError, match=r"storage.googleapis.com does not answer"):
         open_store("gs://b/x").stat("key")
+
+
+@pytest.mark.parametrize("what", ["the session is gone", "a part is there that was not heard of"])
+def test_an_upload_that_cannot_go_on_begins_anew(
+    what: str, gcs_bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(fsspec_store, "PART_BYTES", MIB)
+    monkeypatch.setenv("GENAI_CACHE", str(tmp_path / "cache"))
+    data = os.urandom(3 * MIB)
+    (tmp_path / "source").write_bytes(data)
+    content = Content(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data), part_bytes=MIB)
+    store = open_store(gcs_bucket)
+    bucket, name = store._bucket, store._name("large")  # type: ignore[attr-defined]
+    if what == "the session is gone":
+        session = f"{bucket.endpoint()}/upload/resumable/gone"
+    else:
+        session = bucket._begin(name, content)
+        for start in (0, MIB):
+            bucket._send_part(session, data[start : start + MIB], start, len(data))
+    target = f"{bucket.endpoint()}/{bucket.name}/{name}"
+    with open_journal(target) as journal:
+        journal.note(Begun(upload=session, content=content, sent_bytes=MIB))
+    store.upload("large", tmp_path / "source")
+    assert store.read("large") == data
+    with open_journal(target) as journal:
+        assert journal.begun() is None
