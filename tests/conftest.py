@@ -16,7 +16,7 @@ import pytest
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
-pytest_plugins = ["bucket_servers", "s3_server"]
+pytest_plugins = ["bucket_servers", "s3_server", "server_processes"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEST_CACHE = Path(os.environ.get("GENAI_TEST_CACHE") or REPOSITORY / ".cache" / "tests")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from genai.training.cgroups import cgroup_folders
+
 
 def usable_threads(root: Path = Path("/"), *, processes: int = 1) -> int:
     """Threads that torch would take (affinity, OMP_NUM_THREADS), but no more than the quota of the cgroup pays.
@@ -19,26 +21,12 @@ def usable_threads(root: Path = Path("/"), *, processes: int = 1) -> int:
     Source:
         the Linux kernel's documentation, cgroup-v2 `cpu.max` and cgroup-v1 `cpu.cfs_quota_us`.
     """
-    return max(1, min([torch.get_num_threads(), *(math.ceil(cores / processes) for cores in _quotas(root))]))
-
-
-def _quotas(root: Path) -> Iterator[float]:
-    """CPU quotas, in cores, of the process's cgroup and of all above it."""
-    file = root / "proc/self/cgroup"
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        # In a container the path may be the host's, of which only the mount's top can be seen.
-        folder = mount / path.lstrip("/")
-        for place in (folder, *folder.parents):
-            yield from _quota(place)
-            if place == mount:
-                break
+    quotas = (cores for folder in cgroup_folders(root, "cpu") for cores in _quota(folder))
+    return max(1, min([torch.get_num_threads(), *(math.ceil(cores / processes) for cores in quotas)]))
 
 
 def _quota(folder: Path) -> Iterator[float]:
+    """CPU quota of one cgroup, in cores, where it has one."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()

@@ -13,19 +13,20 @@ optimizer as here, and once more with its defaults.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import itertools
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from turns.machine import environment
+from turns.rounds import take_turns
+from turns.steps import speed, step_times
+from turns.workers import run_training_worker
 
 ROWS, SEQ = 4, 256
 TOKENS = ROWS * SEQ
@@ -40,6 +41,7 @@ FULL = (
     "trl_lora_defaults",
 )
 QUICK = ("plain_fp32", "ours_full", "ours_lora")
+PACKAGES = ("torch", "transformers", "peft", "trl")
 
 
 # --- the parent: takes turns, prints ----------------------------------------------------------------------------------
@@ -58,46 +60,16 @@ def main() -> None:
         return
     if options.quick:
         options.rounds, options.steps = 1, 3
-    results = measure(QUICK if options.quick else FULL, options.rounds, options.steps)
+    results = take_turns(QUICK if options.quick else FULL, options.rounds, lambda name: run_worker(name, options.steps))
     if not options.quick:
         results["overhead"] = overhead(options.rounds)
         results["packing"] = run_worker("packing", options.steps)
-    report = {"benchmark": "finetune_cpu", "rows": ROWS, "seq": SEQ, **environment(), "results": results}
+    report = {"benchmark": "finetune_cpu", "rows": ROWS, "seq": SEQ, **environment(PACKAGES), "results": results}
     print(json.dumps(report) if options.json else table(report))
 
 
-def measure(variants: tuple[str, ...], rounds: int, steps: int) -> dict[str, Any]:
-    """Run every variant once a round, in turn; medians over the rounds."""
-    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
-    for number in range(rounds):
-        for name in variants:
-            print(f"round {number + 1}/{rounds}: {name}", file=sys.stderr, flush=True)
-            samples[name].append(run_worker(name, steps))
-    return {name: summary(found) for name, found in samples.items()}
-
-
-def summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    if "skipped" in samples[0]:
-        return samples[0]
-    keys = samples[0].keys()
-    return {key: statistics.median(sample[key] for sample in samples) for key in keys}
-
-
 def run_worker(name: str, steps: int) -> dict[str, Any]:
-    env = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TRL_EXPERIMENTAL_SILENCE": "1",
-    }
-    command = [sys.executable, __file__, "--worker", name, "--steps", str(steps)]
-    with tempfile.TemporaryDirectory() as compiled:  # every compilation is a first one
-        done = subprocess.run(command, env={**env, "TORCHINDUCTOR_CACHE_DIR": compiled}, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
-    values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return values
+    return run_training_worker(__file__, name, steps, {"TRL_EXPERIMENTAL_SILENCE": "1"})
 
 
 def overhead(rounds: int) -> dict[str, Any]:
@@ -110,19 +82,6 @@ def overhead(rounds: int) -> dict[str, Any]:
         "ms_a_step_1m": statistics.median(sample["extra_ms"] for sample in small),
         "share_135m": statistics.median(sample["extra_share"] for sample in large),
     }
-
-
-def environment() -> dict[str, Any]:
-    packages = ("torch", "transformers", "peft", "trl")
-    versions = {}
-    for name in packages:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    from genai.tracking.environment import collect_environment
-
-    return {"versions": versions, "python": platform.python_version(), "cpu": collect_environment().get("cpu")}
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -191,18 +150,7 @@ def timed(step: Callable[[], object], steps: int) -> dict[str, float]:
         started = time.process_time()
         step()
         times.append(time.process_time() - started)
-    return speed(times)
-
-
-def speed(times: list[float]) -> dict[str, float]:
-    import resource
-
-    median = statistics.median(times[2:])
-    return {
-        "tokens_per_cpu_s": TOKENS / median,
-        "compile_s": max(0.0, times[0] - median),
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+    return speed(times, tokens=TOKENS)
 
 
 def plain_fp32(steps: int) -> dict[str, float]:
@@ -275,27 +223,7 @@ def ours(model: Any, steps: int, *, compiled: bool = False) -> dict[str, float]:
     """CPU time between the ends of two steps, so that everything the trainer does in between counts."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = our_trainer(model, steps=steps + 2, folder=Path(folder), compiled=compiled)
-        return speed(step_times(trainer))
-
-
-def step_times(trainer: Any) -> list[float]:
-    from genai.training.callbacks.base import Callback
-
-    class Clock(Callback):
-        def __init__(self) -> None:
-            self.marks: list[float] = []
-
-        def fit_start(self, *, batch: int) -> None:
-            self.marks = [time.process_time()]
-
-        def step_end(self, info: Any) -> dict[str, float]:
-            self.marks.append(time.process_time())
-            return {}
-
-    clock = Clock()
-    trainer.callbacks.insert(0, clock)
-    trainer.fit()
-    return [after - before for before, after in itertools.pairwise(clock.marks)]
+        return speed(step_times(trainer, time.process_time), tokens=TOKENS)
 
 
 def ours_full(steps: int) -> dict[str, float]:
@@ -360,7 +288,7 @@ def trl(steps: int, *, lora: bool, defaults: bool) -> dict[str, Any]:
         sys.stdout = sys.stderr  # the trainer prints its logs
         trainer.train()
         sys.stdout = sys.__stdout__
-    return speed([after - before for before, after in itertools.pairwise(times)])
+    return speed([after - before for before, after in itertools.pairwise(times)], tokens=TOKENS)
 
 
 def overhead_135m(steps: int) -> dict[str, float]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from turns.workers import run_worker
 
 SETTINGS = [(method, seq, rows) for method in ("lora", "full") for seq in (256, 1024) for rows in (1, 4)]
 QUICK = [("lora", 256, 4), ("full", 256, 1)]
@@ -56,12 +57,7 @@ def jobs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
     print("{method} {seq} x {microbatch}".format(**job), file=sys.stderr, flush=True)
-    command = [sys.executable, __file__, "--worker", json.dumps(job)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{job} failed:\n{done.stderr[-3000:]}")
-    values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return {**job, **values}
+    return {**job, **run_worker(__file__, [json.dumps(job)])}
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from turns.processes import run_python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICKSTART = REPOSITORY / "configs" / "finetune" / "quickstart.yaml"
@@ -66,22 +66,7 @@ def measure(arguments: Sequence[str], runs: int) -> dict[str, float]:
 
 
 def run(arguments: Sequence[str]) -> dict[str, Any]:
-    """One process: its CPU time, wall time, peak memory, exit code and what it wrote to stderr."""
-    started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=errors, cwd=REPOSITORY
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        errors.seek(0)
-        text = errors.read()
-    return {
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "wall_s": time.perf_counter() - started,
-        "peak_rss_mib": usage.ru_maxrss / 1024,
-        "exit_code": os.waitstatus_to_exitcode(status),
-        "stderr": text,
-    }
+    return run_python(arguments, cwd=REPOSITORY)
 
 
 def mistake(overrides: Sequence[str], runs: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python scripts/bench/pretrain_cpu.py                      the full table (about ten minutes on two cores)
     python scripts/bench/pretrain_cpu.py --quick --json       fewer variants and steps, one JSON object, under a minute
-    pip install --no-deps --target /tmp/litgpt litgpt         then with --litgpt /tmp/litgpt: litgpt's model too
+    pip install --no-deps --target FOLDER litgpt              then with --litgpt FOLDER: litgpt's model too
 
 The model is a Llama of 26.7M parameters (16,384 tokens, 6 layers of 512, 8 heads over 4, tied embeddings), fresh; a
 step is 4 rows of 256 tokens, all of them trained: forward, backward, clipping, fused AdamW. Each variant runs in a
@@ -23,16 +23,18 @@ import importlib.util
 import itertools
 import json
 import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from turns.clock import cpu_s
+from turns.machine import environment
+from turns.rounds import take_turns
+from turns.steps import speed, step_times
+from turns.workers import run_training_worker
 
 ROWS, SEQ = 4, 256
 TOKENS = ROWS * SEQ
@@ -49,6 +51,7 @@ SIZES: dict[str, Any] = {
 FULL = ("hf_fp32", "hf_bf16", "hf_trainer_bf16", "litgpt_bf16", "ours_eager", "ours_compiled")
 QUICK = ("hf_bf16", "ours_eager")
 REFERENCE = "hf_bf16"
+PACKAGES = ("torch", "transformers", "accelerate")
 
 
 # --- the parent: takes turns, prints ----------------------------------------------------------------------------------
@@ -70,51 +73,13 @@ def main() -> None:
         return
     if options.quick:
         options.rounds, options.steps = 1, 3
-    results = measure(QUICK if options.quick else FULL, options.rounds, options.steps)
-    report = {"benchmark": "pretrain_cpu", "rows": ROWS, "seq": SEQ, **environment(), "results": results}
+    results = take_turns(
+        QUICK if options.quick else FULL,
+        options.rounds,
+        lambda name: run_training_worker(__file__, name, options.steps),
+    )
+    report = {"benchmark": "pretrain_cpu", "rows": ROWS, "seq": SEQ, **environment(PACKAGES), "results": results}
     print(json.dumps(report) if options.json else table(report))
-
-
-def measure(variants: tuple[str, ...], rounds: int, steps: int) -> dict[str, Any]:
-    """Run every variant once a round, in turn; medians over the rounds."""
-    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
-    for number in range(rounds):
-        for name in variants:
-            print(f"round {number + 1}/{rounds}: {name}", file=sys.stderr, flush=True)
-            samples[name].append(run_worker(name, steps))
-    return {name: summary(found) for name, found in samples.items()}
-
-
-def summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    if "skipped" in samples[0]:
-        return samples[0]
-    keys = samples[0].keys()
-    return {key: statistics.median(sample[key] for sample in samples) for key in keys}
-
-
-def run_worker(name: str, steps: int) -> dict[str, Any]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with tempfile.TemporaryDirectory() as cache:
-        # A cache of its own and no pool of compilers, so that what compiling takes is measured.
-        env |= {"TORCHINDUCTOR_CACHE_DIR": cache, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-        command = [sys.executable, __file__, "--worker", name, "--steps", str(steps)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
-    values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return values
-
-
-def environment() -> dict[str, Any]:
-    from genai.tracking.environment import collect_environment
-
-    versions = {}
-    for name in ("torch", "transformers", "accelerate"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {"versions": versions, "python": platform.python_version(), "cpu": collect_environment().get("cpu")}
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -150,26 +115,6 @@ def random_rows(count: int) -> Any:
     return numpy.random.default_rng(0).integers(0, SIZES["vocab_size"], (count, SEQ))
 
 
-def cpu_s() -> float:
-    """CPU seconds of this process and of the compilers that it ran."""
-    import resource
-
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
-
-
-def speed(times: list[float]) -> dict[str, float]:
-    """Medians over the steps behind the first two; the first one's extra is what compiling takes."""
-    import resource
-
-    median = statistics.median(times[2:])
-    return {
-        "tokens_per_cpu_s": TOKENS / median,
-        "compile_s": max(0.0, times[0] - median),
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
-
-
 def plain_loop(model: Any, loss_of: Callable[[Any], Any], steps: int, *, bf16: bool) -> dict[str, float]:
     """The loop that everybody writes first, with the fused optimizer that not everybody does."""
     import torch
@@ -189,7 +134,7 @@ def plain_loop(model: Any, loss_of: Callable[[Any], Any], steps: int, *, bf16: b
         optimizer.zero_grad(set_to_none=True)
         float(loss.detach())
         times.append(cpu_s() - started)
-    return speed(times)
+    return speed(times, tokens=TOKENS)
 
 
 def hf_model() -> Any:
@@ -240,7 +185,7 @@ def hf_trainer_bf16(steps: int) -> dict[str, Any]:
         sys.stdout = sys.stderr  # the trainer prints its logs
         trainer.train()
         sys.stdout = sys.__stdout__
-    return speed([after - before for before, after in itertools.pairwise(times)])
+    return speed([after - before for before, after in itertools.pairwise(times)], tokens=TOKENS)
 
 
 def litgpt_bf16(steps: int) -> dict[str, Any]:
@@ -299,30 +244,16 @@ def ours(steps: int, *, compiled: bool) -> dict[str, float]:
 
     from genai.models.llama import Llama, LlamaConfig
     from genai.training.allocator import keep_freed_memory
-    from genai.training.callbacks.base import Callback
     from genai.training.compiling import compile_blocks
-
-    class Clock(Callback):
-        marks: tuple[float, ...] = ()
-
-        def fit_start(self, *, batch: int) -> None:
-            self.marks = (cpu_s(),)
-
-        def step_end(self, info: Any) -> dict[str, float]:
-            self.marks += (cpu_s(),)
-            return {}
 
     torch.set_num_threads(1)
     keep_freed_memory()
     model = Llama(LlamaConfig(**SIZES), seed=0)
     if compiled:
         compile_blocks(model, device="cpu")
-    clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = our_trainer(model, steps=steps + 2, folder=Path(folder))
-        trainer.callbacks.insert(0, clock)
-        trainer.fit()
-    return speed([after - before for before, after in itertools.pairwise(clock.marks)])
+        return speed(step_times(trainer, cpu_s), tokens=TOKENS)
 
 
 def our_trainer(model: Any, *, steps: int, folder: Path) -> Any:

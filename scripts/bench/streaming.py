@@ -23,9 +23,7 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,11 +35,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from turns.machine import environment
+from turns.rounds import take_turns
+from turns.workers import run_worker
+
 SEQ, ROWS = 256, 16
 SHARD_BYTES = 8 << 20
 DELAY_S = 0.05
 LINE_BYTES_S = 50e6
 STREAMING = ("mosaicml-streaming==0.13.0", "zstd", "Brotli", "python-snappy", "cramjam", "catalogue>=2,<3")
+PACKAGES = ("numpy", "datasets", "boto3", "moto")
 LOCAL = ("memmap", "ours_local", "streaming_local", "hf_local")
 REMOTE = {
     "line": ("raw_line", "ours_line", "streaming_line"),
@@ -84,20 +87,19 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         target = install_streaming(folder / "streaming")
     with ExitStack() as stack:
         settings = {"folder": str(folder), "seconds": options.seconds, "target": str(target) if target else None}
-        run_worker("make_local", {**settings, "size": options.local_mb << 20})
-        samples: dict[str, list[dict[str, Any]]] = {}
+        run_loader("make_local", {**settings, "size": options.local_mb << 20})
         server = stack.enter_context(s3_server(folder))
-        run_worker("make_remote", {**settings, "size": options.remote_mb << 20, "endpoint": server})
+        run_loader("make_remote", {**settings, "size": options.remote_mb << 20, "endpoint": server})
         endpoints = {
             "line": stack.enter_context(proxy(server, delay_s=0.0, bytes_s=LINE_BYTES_S)),
             "delay": stack.enter_context(proxy(server, delay_s=DELAY_S, bytes_s=None)),
             "plain": stack.enter_context(proxy(server, delay_s=0.0, bytes_s=None)),
         }
-        for number in range(options.rounds):
-            for name in (*LOCAL, *REMOTE["line"], *REMOTE["delay"]):
-                print(f"round {number + 1}/{options.rounds}: {name}", file=sys.stderr, flush=True)
-                endpoint = endpoints.get(name.rpartition("_")[2])
-                samples.setdefault(name, []).append(run_worker(name, {**settings, "endpoint": endpoint}))
+
+        def run(name: str) -> dict[str, Any]:
+            return run_loader(name, {**settings, "endpoint": endpoints.get(name.rpartition("_")[2])})
+
+        results = take_turns((*LOCAL, *REMOTE["line"], *REMOTE["delay"]), options.rounds, run)
     return {
         "benchmark": "streaming",
         "seq": SEQ,
@@ -107,29 +109,21 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "remote_bytes": options.remote_mb << 20,
         "delay_s": DELAY_S,
         "line_bytes_s": LINE_BYTES_S,
-        **environment(),
-        "results": {name: median_of(found) for name, found in samples.items()},
+        **environment(PACKAGES),
+        "results": results,
     }
 
 
-def median_of(found: list[dict[str, Any]]) -> dict[str, Any]:
-    if "skipped" in found[0]:
-        return found[0]
-    return {key: statistics.median(sample[key] for sample in found) for key in found[0]}
-
-
-def run_worker(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    repository = str(Path(__file__).resolve().parents[2])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": repository,
+def run_loader(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    variables = {
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
         "HF_HOME": str(Path(settings["folder"]) / "huggingface"),
     }
     if settings.get("endpoint"):
-        environment |= {
+        variables |= {
             "AWS_ENDPOINT_URL": settings["endpoint"],
             "S3_ENDPOINT_URL": settings["endpoint"],  # what mosaicml-streaming calls it
             "AWS_ACCESS_KEY_ID": "test",
@@ -139,12 +133,8 @@ def run_worker(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "NO_PROXY": "127.0.0.1",
         }
-    command = [sys.executable, "-W", "ignore", __file__, "--worker", name, json.dumps(dict(settings))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
-    values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return values
+    arguments = [name, json.dumps(dict(settings))]
+    return run_worker(__file__, arguments, environment=variables, python_flags=("-W", "ignore"))
 
 
 def install_streaming(folder: Path) -> Path | None:
@@ -154,20 +144,6 @@ def install_streaming(folder: Path) -> Path | None:
         print(f"mosaicml-streaming is left out: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return None
     return folder
-
-
-def environment() -> dict[str, Any]:
-    import importlib.metadata
-
-    from genai.tracking.environment import collect_environment
-
-    versions = {}
-    for name in ("numpy", "datasets", "boto3", "moto"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {"versions": versions, "python": platform.python_version(), "cpu": collect_environment().get("cpu")}
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -11,12 +11,9 @@ import json
 import os
 import secrets
 import shutil
-import socket
-import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -27,35 +24,11 @@ AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1
 Source: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
 """
 
-_STARTS_WITHIN_S = 60.0
-
 
 def azure_settings(address: str, *, key: str = AZURITE_KEY) -> str:
     """The connection string of the Azurite at `address`."""
     account = "devstoreaccount1"
     return f"DefaultEndpointsProtocol=http;AccountName={account};AccountKey={key};BlobEndpoint={address}/{account};"
-
-
-@pytest.fixture(scope="session")
-def start_process(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AbstractContextManager[str]]:
-    """`with start_process(lambda port: [...]) as url:` runs a server until the block ends."""
-
-    @contextmanager
-    def start(command: Callable[[int, Path], list[str]]) -> Iterator[str]:
-        folder = tmp_path_factory.mktemp("server")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = int(free.getsockname()[1])
-        with open(folder / "log", "wb") as log:
-            process = subprocess.Popen(command(port, folder), stdout=log, stderr=log, cwd=folder)
-        try:
-            _wait_until_open(port, process, folder / "log")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
-            process.wait()
-
-    return start
 
 
 @pytest.fixture(scope="session")
@@ -148,13 +121,3 @@ def _azurite() -> str | None:
 
 def _missing(what: str) -> None:
     (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"needs {what}")
-
-
-def _wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _STARTS_WITHIN_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')[-500:]}")

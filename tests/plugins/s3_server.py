@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-_STARTS_WITHIN_S = 60.0
-
 
 @pytest.fixture(scope="session")
-def start_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AbstractContextManager[str]]:
+def start_s3_server(
+    start_process: Callable[..., AbstractContextManager[str]],
+) -> Callable[..., AbstractContextManager[str]]:
     """Call it as `with start_s3_server() as url:` for a server of one's own; words are passed to `moto_server`."""
 
-    @contextmanager
-    def start(*arguments: str, scheme: str = "http") -> Iterator[str]:
-        port = _free_port()
-        log = tmp_path_factory.mktemp("s3") / "server.log"
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), *arguments]
-        with open(log, "wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-            try:
-                _wait_until_open(port, process, log)
-                yield f"{scheme}://127.0.0.1:{port}"
-            finally:
-                process.terminate()
+    def start(*arguments: str, scheme: str = "http") -> AbstractContextManager[str]:
+        def command(port: int, folder: Path) -> list[str]:
+            return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), *arguments]
+
+        return start_process(command, scheme=scheme)
 
     return start
 
@@ -70,19 +61,3 @@ def s3_bucket(s3_environment: str) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     opener.open(request, timeout=30).close()
     return f"s3://{name}"
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _STARTS_WITHIN_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError(f"the S3 server did not start: {log.read_text()[-500:]}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from genai.training.cgroups import cgroup_folders
+
 _UNLIMITED = 1 << 60
 """cgroup v1 writes a number beyond any machine where there is no limit."""
 
@@ -36,20 +38,12 @@ def _machine_bytes(root: Path) -> int:
 
 
 def _cgroup_bytes(root: Path) -> Iterator[int]:
-    """Free bytes of the process's cgroup and of all above it, for both versions of cgroups."""
-    file = root / "proc/self/cgroup"
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        mount = root / "sys/fs/cgroup" / ("memory" if controllers else "")
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
-        # In a container the path may be the host's, of which only the mount's top can be seen.
-        folder = mount / path.lstrip("/")
-        for place in (folder, *folder.parents):
-            yield from _free(place, *names)
-            if place == mount:
-                break
+    """Free bytes of the process's cgroup and of all above it."""
+    for folder in cgroup_folders(root, "memory"):
+        if (folder / "memory.max").exists():
+            yield from _free(folder, "memory.max", "memory.current")
+        else:
+            yield from _free(folder, "memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
 def _free(folder: Path, limit_name: str, usage_name: str) -> Iterator[int]:

@@ -1,0 +1,1 @@
+"""What the benchmarks share: variants that take turns in processes of their own, and how they are measured."""
