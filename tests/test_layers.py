@@ -56,16 +56,27 @@ DOORS = {
     "azure": {"genai.storage.azure"},
     "fsspec": {"genai.storage.gcs", "genai.storage.azure"},
     "datasets": {"genai.data.hub"},
-    "pyarrow": {"genai.data.readers"},
+    "pyarrow": {"genai.data.readers", "genai.index.engines.lancedb", "genai.tables.delta"},
     "deltalake": {"genai.tables.delta"},
     "zstandard": {"genai.data.mds.compression"},
     "huggingface_hub": {"genai.data.hub", "genai.models.hub"},
     "peft": {"genai.models.adapters", "genai.training.lora"},
     "gguf": {"genai.models.gguf_export"},
+    "onnxruntime": {"genai.embedding.onnx_encoder", "genai.embedding.onnx_export"},
     "mlflow": {"genai.tracking.loggers.mlflow"},
     "wandb": {"genai.tracking.loggers.wandb"},
     "tensorboard": {"genai.tracking.loggers.tensorboard"},
+    "lancedb": {"genai.index.engines.lancedb"},
+    "qdrant_client": {"genai.index.engines.qdrant"},
+    "qdrant_edge": {
+        "genai.index.engines.edge_filters",
+        "genai.index.engines.edge_optimize",
+        "genai.index.engines.edge_reader",
+        "genai.index.engines.qdrant_edge",
+    },
+    "pypdfium2": {"genai.data.documents.pdf"},
     "rich": {"genai_cli.output"},
+    "snowballstemmer": {"genai.index.words"},
 }
 """Packages that can be absent or break -> the modules that may import them."""
 

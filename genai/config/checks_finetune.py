@@ -42,10 +42,7 @@ def _datasets(config: FinetuneConfig) -> Iterator[Finding]:
 
 
 def _dataset(key: str, dataset: FinetuningDatasetConfig, config: FinetuneConfig) -> Iterator[Finding]:
-    if not dataset.path and not dataset.hf_name:
-        yield fault(key, f"{key} names no data", "write path: FILE, or hf_name: DATASET")
-    if dataset.path and dataset.hf_name:
-        yield fault(f"{key}.hf_name", f"{key} has both path and hf_name", "keep one of them")
+    yield from _place(key, dataset)
     if dataset.max_seq_len is not None and dataset.max_seq_len > config.max_seq_len:
         message = f"{key}.max_seq_len is {dataset.max_seq_len}, more than the job's max_seq_len of {config.max_seq_len}"
         yield fault(f"{key}.max_seq_len", message, "raise max_seq_len, or leave this one out")
@@ -59,6 +56,24 @@ def _dataset(key: str, dataset: FinetuningDatasetConfig, config: FinetuneConfig)
     if "trust_remote_code" in dataset.hf_kwargs:
         yield fault(f"{key}.hf_kwargs.trust_remote_code", "code of a data set is never run", "remove it")
     yield from _columns(key, dataset)
+
+
+def _place(key: str, dataset: FinetuningDatasetConfig) -> Iterator[Finding]:
+    """Whether there is one place that rows come from."""
+    shards = next((name for name in ("streams", "remote", "local") if getattr(dataset, name)), None)
+    places = [name for name in ("path", "hf_name", shards) if name is not None and getattr(dataset, name)]
+    if not places:
+        yield fault(key, f"{key} names no data", "write path: FILE, or hf_name: DATASET")
+    if len(places) > 1:
+        yield fault(f"{key}.{places[1]}", f"{key} has both {' and '.join(places)}", "keep one of them")
+    if shards is None and dataset.validate_hash:
+        yield no_effect(f"{key}.validate_hash", "the rows do not come from shards")
+    if dataset.streams and (dataset.remote or dataset.local):
+        why = "streams take its place"
+        yield no_effect(f"{key}.{'remote' if dataset.remote else 'local'}", why)
+    for name, stream in (dataset.streams or {}).items():
+        if not stream.remote and not stream.local:
+            yield fault(f"{key}.streams.{name}", f"stream '{name}' names no shards", "write remote: or local:")
 
 
 def _is_hub_data(path: str | list[str] | None) -> bool:

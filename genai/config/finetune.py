@@ -117,18 +117,39 @@ RowFormat = Literal["auto", "chat", "prompt_response", "alpaca", "sharegpt", "te
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowStreamConfig:
+    """One of several data sets of shards of rows (MDS)."""
+
+    remote: str | None = None
+    """Where the shards lie: s3://..., gs://..., az://..., or a folder."""
+    local: str | None = None
+    """Where the shards lie on this machine, when there is no remote."""
+    split: str | None = None
+    """A folder below remote or local."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinetuningDatasetConfig:
     """Rows to train or evaluate on, and how they become tokens."""
 
     path: str | list[str] | None = None
     """JSONL, Parquet or CSV files (a glob, a folder or a list works), local or s3://; or hf:DATASET; or
-    gallery:NAME."""
+    delta:URI[@VERSION]; or gallery:NAME."""
     hf_name: str | None = None
     """llm-foundry's name of a Hugging Face data set; the same as path: hf:NAME."""
     hf_kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments for datasets.load_dataset."""
+    remote: str | None = None
+    """In place of path: shards of rows (MDS), as `genai data convert --to rows` or llm-foundry's scripts write them:
+    s3://..., gs://..., az://..., or a folder."""
+    local: str | None = None
+    """Where the shards lie on this machine, when there is no remote."""
+    streams: dict[str, RowStreamConfig] | None = None
+    """Several data sets of shards, by name, read one after the other; takes the place of remote and local."""
+    validate_hash: str | None = None
+    """Check each shard's hash of this kind, as the index names it."""
     split: str = "train"
-    """Which split of a Hugging Face data set."""
+    """Which split of a Hugging Face data set; of shards the folder below remote or local, where there is one."""
     format: RowFormat = "auto"
     """chat: {messages: [{role, content}]}; prompt_response: {prompt, response}; alpaca: {instruction, input,
     output}; sharegpt: {conversations: [{from, value}]}; text: {text}. auto looks at the first rows."""

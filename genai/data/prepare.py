@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
+from typing import Any
 
 from genai.config.finetune import DataConfig, FinetuningDatasetConfig
 from genai.data.checks import check_rows
@@ -14,10 +15,12 @@ from genai.data.columns import choose_format
 from genai.data.faults import data_fault
 from genai.data.formats import to_row
 from genai.data.readers import Record
+from genai.data.row_shards import read_shards
 from genai.data.rows import BadRow, Row, RowSet
 from genai.data.sources import read_records
 from genai.data.split import group_columns, split_rows
 from genai.data.summary import DataSummary, summarise_rows
+from genai.data.tables import OpenTable
 from genai.log import get_logger, progress
 from genai.registry import suggest
 
@@ -36,6 +39,8 @@ class PreparedRows:
     """Evaluation rows: split off, or from a data set of their own, or none."""
     summary: DataSummary
     """Their numbers."""
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    """Reference of a table -> which version of it was read."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -70,18 +75,20 @@ def prepare_rows(
     return PreparedRows(train=train, evaluation=evaluation, summary=summary)
 
 
-def load_rows(dataset_cfg: FinetuningDatasetConfig, data_cfg: DataConfig) -> RowSet:
+def load_rows(
+    dataset_cfg: FinetuningDatasetConfig, data_cfg: DataConfig, *, open_table: OpenTable | None = None
+) -> RowSet:
     """All rows of one data set, the bad ones apart.
 
     Args:
         dataset_cfg: where they are and what they look like.
         data_cfg: says which columns make groups.
+        open_table: opens what `delta:` names.
 
     Raises:
         DataConfigError: there are none, or they are in no format that is known.
     """
-    reference = dataset_cfg.path or f"hf:{dataset_cfg.hf_name}"
-    records = read_records(reference, split=dataset_cfg.split, hf_kwargs=dataset_cfg.hf_kwargs)
+    records = _records(dataset_cfg, open_table)
     columns = group_columns(data_cfg.split)
     rows: list[Row] = []
     bad: list[BadRow] = []
@@ -94,6 +101,13 @@ def load_rows(dataset_cfg: FinetuningDatasetConfig, data_cfg: DataConfig) -> Row
             if number % 1000 == 0:
                 task.update(number)
     return RowSet(rows=tuple(rows), bad=tuple(bad))
+
+
+def _records(cfg: FinetuningDatasetConfig, open_table: OpenTable | None) -> Iterator[Record | BadRow]:
+    if cfg.streams or cfg.remote or cfg.local:
+        return read_shards(cfg)
+    reference = cfg.path or f"hf:{cfg.hf_name}"
+    return read_records(reference, split=cfg.split, hf_kwargs=cfg.hf_kwargs, open_table=open_table)
 
 
 def first_rows(rows: RowSet, max_rows: int | None) -> RowSet:

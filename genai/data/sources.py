@@ -14,47 +14,55 @@ from genai.data import gallery, hub
 from genai.data.faults import DataConfigError, data_fault
 from genai.data.readers import SUFFIXES, Record, SourceFile, read_file, suffix_of
 from genai.data.rows import BadRow
-from genai.errors import DataError, Problem
+from genai.data.tables import SCHEME, OpenTable, split_table_reference, table_records
+from genai.errors import DataError, MissingExtraError, Problem, UsageError
 from genai.registry import suggest
 from genai.storage import fetch, is_remote
 from genai.storage.atomic import cache_dir
 
 KEY = "dataset.path"
-_SCHEMES = ("hf", "gallery", "s3")
+_SCHEMES = ("hf", "gallery", "s3", "delta")
 _WILD = frozenset("*?[")
 
 
 def read_records(
-    path: str | Sequence[str], *, split: str = "train", hf_kwargs: Mapping[str, Any] | None = None
+    path: str | Sequence[str],
+    *,
+    split: str = "train",
+    hf_kwargs: Mapping[str, Any] | None = None,
+    open_table: OpenTable | None = None,
 ) -> Iterator[Record | BadRow]:
     """The records behind one or more references, in their order; files of a folder or a pattern sorted by name.
 
     Args:
-        path: a file, folder, pattern, `s3://...`, `gallery:NAME` or `hf:DATASET`, or a list of them.
+        path: a file, folder, pattern, `s3://...`, `gallery:NAME`, `hf:DATASET` or `delta:URI[@VERSION]`, or a list of
+            them.
         split: which split of a Hugging Face data set.
         hf_kwargs: further arguments of `datasets.load_dataset`.
+        open_table: for `delta:`; without one there are no tables here.
 
     Raises:
         DataConfigError: a reference leads nowhere (all of them are named), or a file cannot be read at all.
     """
     references = [path] if isinstance(path, str) else list(path)
-    hub_names = [ref.removeprefix("hf:") for ref in references if ref.startswith("hf:")]
-    files = iter(find_files([ref for ref in references if not ref.startswith("hf:")]).values())
-    if hub_names:
+    files = find_files([ref for ref in references if not ref.startswith(("hf:", SCHEME))])
+    if any(ref.startswith("hf:") for ref in references):
         hub.check(hf_kwargs or {})
-    parts = [
-        hub.read(ref.removeprefix("hf:"), split=split, kwargs=hf_kwargs or {})
-        if ref.startswith("hf:")
-        else _read_files(next(files))
-        for ref in references
-    ]
+    parts: list[Iterator[Record | BadRow]] = []
+    for reference in references:
+        if reference.startswith("hf:"):
+            parts.append(hub.read(reference.removeprefix("hf:"), split=split, kwargs=hf_kwargs or {}))
+        elif reference.startswith(SCHEME):
+            parts.append(_read_table(reference, open_table))
+        else:
+            parts.append(_read_files(files[reference]))
     return (record for part in parts for record in part)
 
 
 def find_files(
     references: Sequence[str], *, suffixes: Collection[str] = tuple(SUFFIXES)
 ) -> dict[str, list[SourceFile]]:
-    """The files behind each reference that is no `hf:`; bucket and gallery are fetched into the cache.
+    """The files behind each reference that is no `hf:` and no table; bucket and gallery are fetched into the cache.
 
     Args:
         references: see `read_records`.
@@ -73,6 +81,17 @@ def find_files(
     if problems:
         raise DataConfigError(problems, key=KEY)
     return found
+
+
+def _read_table(reference: str, open_table: OpenTable | None) -> Iterator[Record]:
+    if open_table is None:
+        raise data_fault("tables cannot be read here", key=KEY, where=reference, fix="name files")
+    try:
+        return table_records(open_table(*split_table_reference(reference)))
+    except MissingExtraError:
+        raise
+    except (UsageError, DataError) as error:
+        raise data_fault(error.message, key=KEY, where=reference, fix=error.fix) from error
 
 
 def _read_files(files: Sequence[SourceFile]) -> Iterator[Record | BadRow]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from genai.config.finetune import RowFormat
-from genai.data.convert.inputs import KNOWN_SUFFIXES, HubOptions, Inputs, find_inputs, split_table_reference
+from genai.data.convert.inputs import KNOWN_SUFFIXES, HubOptions, Inputs, find_inputs
 from genai.data.convert.lineage import make_plan as plan_of
 from genai.data.convert.parts import Work
 from genai.data.convert.reading import Reader, fit_to_records
@@ -16,6 +16,7 @@ from genai.data.convert.run import Converted, convert, find_converted
 from genai.data.convert.settings import ConvertSettings, Target, TokenSettings, parse_shares
 from genai.data.mds.compression import parse_compression
 from genai.data.sources import find_files
+from genai.data.tables import split_table_reference
 from genai.errors import ConfigError, Problem, UsageError
 from genai.log import get_logger
 from genai.models.tokenizers import load_fast_tokenizer, tokenizer_problem

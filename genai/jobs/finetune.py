@@ -9,6 +9,7 @@ On many ranks (`--nproc`) each of them runs this: all load and train, rank 0 alo
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from genai.config.finetune import FinetuneConfig
@@ -17,6 +18,7 @@ from genai.data.prepare import PreparedRows
 from genai.errors import StoppedError
 from genai.jobs import training_run
 from genai.jobs.finetune_inputs import read_inputs
+from genai.jobs.pinned_tables import pin_tables
 from genai.jobs.problems import named_keys
 from genai.jobs.result import FinetuneResult
 from genai.tracking.run import RunDirectory
@@ -64,7 +66,9 @@ def run_rank(
     """
     started = time.monotonic()
     with named_keys(loaded):
-        inputs = read_inputs(loaded, allow_code=allow_code)
+        # All ranks read the same versions, whatever is committed meanwhile.
+        pin = partial(pin_tables, loaded, run_name=run_name)
+        inputs = read_inputs(loaded, allow_code=allow_code, tables=ranks.share(pin) if ranks else pin())
         return training_run.once(
             loaded,
             lambda directory: _train(loaded, inputs, directory, ranks, started),

@@ -5,28 +5,35 @@ Everything here is free of torch and transformers, so that a mistake in a job fi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from genai.config.finetune import FinetuneConfig, FinetuningDatasetConfig
 from genai.config.loading import Loaded
 from genai.data.faults import DataConfigError
 from genai.data.prepare import PreparedRows, first_rows, load_rows, prepare_rows
 from genai.data.rows import RowSet
 from genai.errors import ConfigError, GateError, Problem
+from genai.jobs.pinned_tables import Pins, pin_tables, pinned
 from genai.jobs.problems import Problems, located
 from genai.jobs.training_inputs import check_destinations, check_warm_start, check_webhook
 from genai.models.chat_template import template_text
 from genai.models.loading import tokenizer_kwargs_problems
 from genai.models.references import exists_problem, resolve_adapter
+from genai.tables.delta import open_delta
 
 _BAD_ROWS = "data.checks.max_bad_rows"
 _NUM_SHOWN = 3
 
 
-def read_inputs(loaded: Loaded[FinetuneConfig], *, allow_code: bool = False) -> PreparedRows:
+def read_inputs(
+    loaded: Loaded[FinetuneConfig], *, allow_code: bool = False, tables: Pins | None = None
+) -> PreparedRows:
     """Check the references and read all rows.
 
     Args:
         loaded: the job file.
         allow_code: whether the command line lets a model bring its own Python.
+        tables: the versions to read, from `pin_tables`; by default the newest.
 
     Raises:
         ConfigError: something in the job file leads nowhere, or to rows that cannot be used; each fault has
@@ -37,15 +44,16 @@ def read_inputs(loaded: Loaded[FinetuneConfig], *, allow_code: bool = False) -> 
     problems = Problems(loaded)
     _check_model(loaded, problems, allow_code=allow_code)
     check_webhook(loaded, problems)
-    train = _read(config.train_loader.dataset, "train_loader", loaded, problems)
+    pins = pin_tables(loaded) if tables is None else tables
+    train = _read(pinned(config.train_loader.dataset, pins), "train_loader", loaded, problems)
     evaluation = None
     if config.eval_loader is not None:
-        evaluation = _read(config.eval_loader.dataset, "eval_loader", loaded, problems)
+        evaluation = _read(pinned(config.eval_loader.dataset, pins), "eval_loader", loaded, problems)
     problems.raise_all()
     assert train is not None
     check_destinations(loaded, problems)
     problems.raise_all()
-    return _prepare(loaded, train, evaluation)
+    return replace(_prepare(loaded, train, evaluation), tables=pins)
 
 
 def _check_model(loaded: Loaded[FinetuneConfig], problems: Problems, *, allow_code: bool) -> None:
@@ -78,7 +86,7 @@ def _read(
     dataset: FinetuningDatasetConfig, loader: str, loaded: Loaded[FinetuneConfig], problems: Problems
 ) -> RowSet | None:
     try:
-        rows = load_rows(dataset, loaded.config.data)
+        rows = load_rows(dataset, loaded.config.data, open_table=open_delta)
     except DataConfigError as error:
         key = f"{loader}.{error.key}" if error.key.startswith("dataset.") else error.key
         problems.extend(key, error.problems)

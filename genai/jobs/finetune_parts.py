@@ -20,6 +20,7 @@ from genai.data.rows import RowSet
 from genai.data.tokenized import TokenizedRows, tokenize
 from genai.errors import GenaiError
 from genai.jobs import training_parts
+from genai.jobs.pinned_tables import TABLES
 from genai.jobs.problems import at
 from genai.jobs.training_parts import choose_device
 from genai.log import get_logger
@@ -69,13 +70,14 @@ class Parts:
 
     @property
     def fingerprints(self) -> dict[str, Any]:
-        """What identifies the inputs: the model, the rows as tokens."""
+        """What identifies the inputs: the model, the rows as tokens, the versions of tables."""
         return {
             "model": {"reference": self.resolved.reference, "fingerprint": self.resolved.fingerprint},
             "train": {"rows": len(self.train_tokens), "fingerprint": self.train_tokens.fingerprint},
             "eval": None
             if self.eval_tokens is None
             else {"rows": len(self.eval_tokens), "fingerprint": self.eval_tokens.fingerprint},
+            **({TABLES: dict(self.rows.tables)} if self.rows.tables else {}),
         }
 
     def eval_batch_size(self, tokens: TokenizedRows) -> int:

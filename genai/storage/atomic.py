@@ -296,9 +296,13 @@ def _already_there(path: Path) -> DataError:
 
 
 def _errno_of(error: Exception) -> int:
-    """The system's number of an error; Rust says it at the end of the text. 0 when there is none."""
-    if isinstance(error, OSError):
-        return error.errno or 0
+    """The system's number of an error; Rust says it at the end of the text, and numpy how much was written in place of
+    "no space left". 0 when there is none.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error)):
+        return errno.ENOSPC
     said = re.search(r"\(os error (\d+)\)", str(error))
     return int(said[1]) if said else 0
 

@@ -35,6 +35,9 @@ def test_the_minimal_job_has_none(write: Write, minimal: str) -> None:
         ([f"{DATASET}={{}}"], "train_loader.dataset names no data"),
         ([f"{DATASET}={{path: []}}"], "train_loader.dataset names no data"),
         ([f"{DATASET}.hf_name=x"], "train_loader.dataset has both path and hf_name"),
+        ([f"{DATASET}.remote=s3://b/rows"], "train_loader.dataset has both path and remote"),
+        ([f"{DATASET}.path=null", f"{DATASET}.streams={{a: {{split: x}}}}"], "stream 'a' names no shards"),
+        ([f"{DATASET}.path=null", f"{DATASET}.streams={{}}"], "train_loader.dataset names no data"),
         (
             [f"{DATASET}.max_seq_len=2048"],
             "train_loader.dataset.max_seq_len is 2048, more than the job's max_seq_len of 1024",
@@ -106,6 +109,11 @@ def test_contradictions_are_refused(write: Write, minimal: str, overrides: list[
         ),
         ([f"{DATASET}.packing_ratio=9"], f"{DATASET}.packing_ratio has no effect: rows are filled best-fit"),
         ([f"{DATASET}.hf_kwargs={{data_dir: x}}"], f"{DATASET}.hf_kwargs has no effect"),
+        (
+            [f"{DATASET}.path=null", f"{DATASET}.local=a", f"{DATASET}.streams={{a: {{local: b}}}}"],
+            f"{DATASET}.local has no effect: streams take its place",
+        ),
+        ([f"{DATASET}.validate_hash=sha1"], f"{DATASET}.validate_hash has no effect: the rows do not come from shards"),
         (["eval_interval=10ba"], "eval_interval has no effect: there are no rows to evaluate on"),
         (["device_eval_batch_size=4"], "device_eval_batch_size has no effect: there are no rows to evaluate on"),
         (
@@ -129,6 +137,8 @@ def test_settings_without_an_effect_are_warned_of(
         [f"{DATASET}.path=hf:org/data", f"{DATASET}.hf_kwargs={{data_dir: x}}"],
         [f"{DATASET}.path=[a.jsonl, 'hf:org/data']", f"{DATASET}.hf_kwargs={{data_dir: x}}"],
         ["eval_loader.dataset.path=x", "eval_interval=10ba", "callbacks.early_stopping={}"],
+        [f"{DATASET}.path=null", f"{DATASET}.remote=s3://b/rows", f"{DATASET}.validate_hash=sha1"],
+        [f"{DATASET}.path=null", f"{DATASET}.streams={{a: {{remote: s3://b/a, split: x}}, b: {{local: c}}}}"],
         ["data.split.validation=1"],
         ["model.pretrained_model_name_or_path=hf:org/model", "model.revision=main"],
         ["model.pretrained_model_name_or_path=models/tiny", "model.revision=main"],

@@ -171,8 +171,8 @@ def test_values_that_say_what_holds_anyway_pass_without_a_word() -> None:
 def test_an_answer_can_belong_to_one_job_or_model_alone() -> None:
     assert answer_for("model.head_dim", "pretrain", model="llama") is None
     assert answer_for("model.head_dim", "pretrain", model="mpt_causal_lm") is not None
-    assert answer_for("train_loader.dataset.streams", "pretrain") is None
-    assert answer_for("train_loader.dataset.streams", "finetune") is not None
+    assert answer_for("train_loader.dataset.streams.a.repeat", "pretrain") is None
+    assert answer_for("train_loader.dataset.streams.a.repeat", "finetune") is not None
 
 
 def test_no_key_of_ours_is_taken_for_one_of_theirs() -> None:

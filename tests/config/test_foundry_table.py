@@ -51,7 +51,8 @@ def test_the_keys_of_the_public_files_are_in_the_table() -> None:
     [
         ("max_duration", "pretrain", "yes"),
         ("train_loader.dataset.streams.NAME.proportion", "pretrain", "yes"),
-        ("train_loader.dataset.streams", "finetune", "refused"),
+        ("train_loader.dataset.streams.NAME.remote", "finetune", "yes"),
+        ("train_loader.dataset.streams.NAME.proportion", "finetune", "refused"),
         ("fsdp_config.limit_all_gathers", "pretrain", "no effect"),
         ("fsdp_config.sharding_strategy", "pretrain", "yes"),
         ("model.use_flash_attention_2", "finetune", "translated"),

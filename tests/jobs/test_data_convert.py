@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from genai.config.finetune import DataConfig, FinetuningDatasetConfig
 from genai.data.mds import read_samples
+from genai.data.prepare import load_rows
 from genai.jobs.data_convert import ConvertRequest, make_plan, run
 from genai.models.tokenizer_training import save_tokenizer, train_tokenizer
 
@@ -134,3 +136,19 @@ def test_every_token_of_every_document_comes_out_once(folder: Path) -> None:
     assert pieces[:-1] == expected[: len(pieces) - 1]
     assert len(pieces) >= 2999
     assert make_plan(request).finished
+
+
+def test_a_table_with_deletion_vectors_to_rows_to_train_on(tmp_path: Path) -> None:
+    deltalake, pa = pytest.importorskip("deltalake"), pytest.importorskip("pyarrow")
+    delta_tables = pytest.importorskip("delta_tables")
+    table, out = str(tmp_path / "faq"), tmp_path / "rows"
+    numbers = range(40)
+    columns = {"prompt": [f"question {n}" for n in numbers], "response": [f"answer {n}" for n in numbers]}
+    deltalake.write_deltalake(table, pa.table(columns))
+    delta_tables.delete_by_vector(table, {0: [0, 39]})
+    deltalake.write_deltalake(table, pa.table({"prompt": ["more"], "response": ["rows"]}), mode="append")
+    run(ConvertRequest(sources=(f"delta:{table}",), out=str(out), target="rows", workers=1, part_bytes=100))
+    said = {row["messages"][1]["content"] for row in read_samples(str(out))}
+    assert said == {"rows", *(f"answer {n}" for n in range(1, 39))}
+    rows = load_rows(FinetuningDatasetConfig(local=str(out)), DataConfig())
+    assert {row.messages[1].content for row in rows.rows} == said

@@ -6,7 +6,7 @@ import pytest
 
 from genai.errors import DataError
 from genai.storage import fetch, open_store
-from genai.storage.fetch import _matches
+from genai.storage.fetch import _matches, find_objects
 from genai.storage.manifest import INCOMPLETE, FolderWriter
 
 
@@ -71,6 +71,21 @@ def test_a_prefix_and_a_pattern_keep_relative_paths(bucket: str, tmp_path: Path)
     assert set(below(fetch(f"{bucket}/data/*.jsonl", tmp_path))) == {"a.jsonl"}
     assert set(below(fetch(f"{bucket}/*/**/*.jsonl", tmp_path))) == {"data/a.jsonl", "data/sub/b.jsonl"}
     assert "database" in below(fetch(bucket, tmp_path))
+
+
+@pytest.mark.integration
+def test_objects_are_listed_without_being_fetched(bucket: str) -> None:
+    store = open_store(bucket)
+    for key in ("data/a.jsonl", "data/deep/b.jsonl", "data/c.csv", "other.jsonl"):
+        store.write(key, b"x")
+    for url, keys in {
+        "data/a.jsonl": ["a.jsonl"],
+        "data": ["data/a.jsonl", "data/c.csv", "data/deep/b.jsonl"],
+        "data/**/*.jsonl": ["a.jsonl", "deep/b.jsonl"],
+    }.items():
+        assert [info.key for info in find_objects(f"{bucket}/{url}")] == keys
+    with pytest.raises(DataError, match="no object 'nothing'"):
+        find_objects(f"{bucket}/nothing")
 
 
 @pytest.mark.integration

@@ -6,20 +6,18 @@ HTML comments go. HTML becomes plain text. Plain text is taken byte by byte as i
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import re
 import zlib
 from collections.abc import Callable
 
-from genai.data.convert.html_text import html_to_text
+from genai.data.documents.decoding import UndecodableError, declared_encoding, decode
+from genai.data.documents.html_text import html_to_text
 from genai.data.readers import SourceFile, suffix_of
 from genai.data.rows import BadRow
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
-_DECLARED = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?([A-Za-z0-9_\-]+)""", re.I)
-_WHERE_DECLARED = 4096
 
 
 def read_document(file: SourceFile) -> str | BadRow:
@@ -39,33 +37,11 @@ def read_document(file: SourceFile) -> str | BadRow:
     except PermissionError:
         return BadRow(source=file.name, reason="no permission to read it")
     suffix = suffix_of(file.path)
-    text = _decode(content, file.name, encoding=_declared(content) if suffix in _HTML else "utf-8")
-    return text if isinstance(text, BadRow) else DOCUMENT_SUFFIXES[suffix](text)
-
-
-def _decode(content: bytes, name: str, *, encoding: str) -> str | BadRow:
-    for mark, marked in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
-        if content.startswith(mark):
-            content, encoding = (content[3:], marked) if marked == "utf-8" else (content, marked)
-            break
     try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        wanted = encoding.upper()
-        return BadRow(source=f"{name}:{line}", reason=f"byte {content[error.start]:#04x} is no {wanted}")
-    return text.replace("\r\n", "\n") if "\r" in text else text
-
-
-def _declared(content: bytes) -> str:
-    """The encoding that a page says it has, where Python knows it; else UTF-8."""
-    match = _DECLARED.search(content, 0, _WHERE_DECLARED)
-    name = match[1].decode() if match else "utf-8"
-    try:
-        b"<>".decode(name)
-    except (LookupError, UnicodeError):
-        return "utf-8"
-    return name
+        text = decode(content, encoding=declared_encoding(content) if suffix in _HTML else "utf-8")
+    except UndecodableError as error:
+        return BadRow(source=f"{file.name}:{error.line}", reason=str(error))
+    return DOCUMENT_SUFFIXES[suffix](text)
 
 
 def _markdown(text: str) -> str:

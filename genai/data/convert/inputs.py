@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from genai.data import hub
 from genai.data.convert.documents import DOCUMENT_SUFFIXES
@@ -17,40 +17,12 @@ from genai.data.convert.pieces import Part, Piece, group, has_plain_lines, row_g
 from genai.data.faults import data_fault
 from genai.data.readers import SUFFIXES, SourceFile, suffix_of
 from genai.data.sources import find_files
+from genai.data.tables import SCHEME, OpenTable, Table, name_of, split_table_reference
 from genai.errors import UsageError
 
 Kind = Literal["lines", "parquet", "records", "document", "hub", "table"]
 KNOWN_SUFFIXES = frozenset({*SUFFIXES, *DOCUMENT_SUFFIXES})
 _HASHING_THREADS = 4
-
-
-class Table(Protocol):
-    """A table at one version, met by `genai.tables.delta`."""
-
-    @property
-    def uri(self) -> str:
-        """Where it is."""
-
-    @property
-    def version(self) -> int:
-        """Which of its versions this is."""
-
-    @property
-    def schema(self) -> Mapping[str, str]:
-        """Column -> type."""
-
-    @property
-    def file_bytes(self) -> Sequence[int]:
-        """Size of each of its files, in the order in which they are read."""
-
-    def rows(self, start: int, end: int) -> Iterator[dict[str, Any]]:
-        """The rows of the files from `start` up to, not including, `end`."""
-
-
-class OpenTable(Protocol):
-    """Opens a table, in this process or in a worker."""
-
-    def __call__(self, uri: str, version: int | None) -> Table: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +95,7 @@ def find_inputs(
         DataConfigError: a reference leads nowhere, or to files of a kind that is not known; all of them are named.
         UsageError: there is nothing to convert.
     """
-    plain = [ref for ref in references if not ref.startswith(("hf:", "delta:"))]
+    plain = [ref for ref in references if not ref.startswith(("hf:", SCHEME))]
     files = find_files(plain, suffixes=KNOWN_SUFFIXES)
     _check_kinds([file for found in files.values() for file in found])
     inputs: list[Input] = []
@@ -136,20 +108,6 @@ def find_inputs(
     if not pieces:
         raise UsageError("there is nothing to convert: all files are empty", where=", ".join(references))
     return Inputs(inputs=tuple(inputs), parts=tuple(group(pieces, part_bytes)))
-
-
-def split_table_reference(reference: str) -> tuple[str, int | None]:
-    """URI and version of `delta:URI[@VERSION]`.
-
-    Raises:
-        UsageError: there is no URI, or the version is no number.
-    """
-    uri, at, version = reference.removeprefix("delta:").rpartition("@")
-    if not at or "/" in version:
-        uri, version = reference.removeprefix("delta:"), ""
-    if not uri or (at and version and not version.isdigit()):
-        raise UsageError(f"'{reference}' names no table", fix="write delta:URI or delta:URI@VERSION, e.g. delta:faq@3")
-    return uri, int(version) if version else None
 
 
 _Found = tuple[Input, list[Piece]]
@@ -165,7 +123,7 @@ def _open(
 ) -> Iterator[_Found]:
     if reference.startswith("hf:"):
         yield _hub_input(reference, hub_options, part_bytes)
-    elif reference.startswith("delta:"):
+    elif reference.startswith(SCHEME):
         yield _table_input(open_table(*split_table_reference(reference)))
     else:
         yield from threads.map(lambda file: _file_input(file, part_bytes), files[reference])
@@ -216,7 +174,7 @@ def _hub_input(reference: str, options: HubOptions, part_bytes: int) -> _Found:
 
 
 def _table_input(table: Table) -> _Found:
-    name = f"delta:{table.uri}@{table.version}"
+    name = name_of(table)
     sizes = list(table.file_bytes)
     found = Input(
         name=name, kind="table", path=table.uri, size_bytes=sum(sizes), version=str(table.version), schema=table.schema

@@ -12,13 +12,14 @@ from genai.config.finetune import FinetuningDatasetConfig
 from genai.data import hub
 from genai.data.columns import check_columns, choose_format
 from genai.data.convert.documents import read_document
-from genai.data.convert.inputs import HubOptions, Input, Inputs, OpenTable
+from genai.data.convert.inputs import HubOptions, Input, Inputs
 from genai.data.convert.pieces import Piece
 from genai.data.convert.settings import ConvertSettings
 from genai.data.faults import data_fault
 from genai.data.formats import to_row
 from genai.data.readers import Record, SourceFile, read_file, read_line_range, read_row_groups
 from genai.data.rows import BadRow, Message, Row
+from genai.data.tables import OpenTable
 from genai.registry import suggest
 
 _NUM_FIRST = 20

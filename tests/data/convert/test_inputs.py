@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from genai.data.convert.inputs import HubOptions, Inputs, find_inputs, split_table_reference
+from genai.data.convert.inputs import HubOptions, Inputs, find_inputs
 from genai.data.convert.pieces import Part
 from genai.data.faults import DataConfigError
 from genai.data.readers import Record, SourceFile, read_file, read_line_range, read_row_groups, row_group_sizes
@@ -122,25 +122,6 @@ def test_tables_are_cut_between_files_and_pinned(find: Callable[..., Inputs]) ->
     }
     assert [_spans(part) for part in inputs.parts] == [[(0, 1, 0)], [(1, 2, 0)]]
     assert find("delta:lake/faq@3").inputs[0].version == "3"
-
-
-@pytest.mark.parametrize(
-    ("reference", "expected"),
-    [
-        ("delta:lake/faq", ("lake/faq", None)),
-        ("delta:lake/faq@12", ("lake/faq", 12)),
-        ("delta:s3://user@host/faq", ("s3://user@host/faq", None)),
-        ("delta:s3://bucket/faq@0", ("s3://bucket/faq", 0)),
-    ],
-)
-def test_references_of_tables(reference: str, expected: tuple[str, int | None]) -> None:
-    assert split_table_reference(reference) == expected
-
-
-@pytest.mark.parametrize("reference", ["delta:", "delta:faq@newest", "delta:@3"])
-def test_references_that_name_no_table(reference: str) -> None:
-    with pytest.raises(UsageError, match="names no table"):
-        split_table_reference(reference)
 
 
 def test_mistakes(find: Callable[..., Inputs], tmp_path: Path) -> None:

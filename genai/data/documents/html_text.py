@@ -1,4 +1,4 @@
-"""The readable text of an HTML page.
+"""The readable text of an HTML page, and where its headings stand in it.
 
 The standard library's parser is used: it forgives what browsers forgive, and what matters here (which elements break a
 line, which say nothing) is our own in any case. What is left out: scripts, styles, forms, and the frame of a page
@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html.parser import HTMLParser
+
+from genai.data.documents.parsed import ParsedDocument, Section
 
 _SILENT = frozenset({"script", "style", "noscript", "template", "svg", "math", "head", "button", "select", "iframe"})
 _FRAME = frozenset({"nav", "header", "footer", "aside"})
@@ -30,6 +33,7 @@ _SPACED = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "table", "u
 _CELLS = frozenset({"td", "th"})
 _CLOSES_ITSELF = {"li": "li", "p": "p", "tr": "tr", "td": "td", "th": "th", "dt": "dt", "dd": "dd", "option": "option"}
 """Elements whose end tag may be missing before one of the same name."""
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _BLANKS = re.compile(r"[ \t\r\n\f\v]+")
 
 
@@ -39,15 +43,35 @@ def html_to_text(html: str) -> str:
     Args:
         html: a whole page or a piece of one.
     """
-    text = _extract(html, skip_frame=True)
-    return text or _extract(html, skip_frame=False)
+    return html_to_document(html).text
 
 
-def _extract(html: str, *, skip_frame: bool) -> str:
+def html_to_document(html: str) -> ParsedDocument:
+    """The text of a page as `html_to_text` gives it, with its headings `h1` to `h6`.
+
+    Args:
+        html: a whole page or a piece of one.
+    """
+    document = _extract(html, skip_frame=True)
+    return document if document.text else _extract(html, skip_frame=False)
+
+
+def _extract(html: str, *, skip_frame: bool) -> ParsedDocument:
     parser = _TextParser(skip_frame=skip_frame)
     parser.feed(html)
     parser.close()
-    return parser.text()
+    return parser.document()
+
+
+@dataclass
+class _Heading:
+    """A heading that was met."""
+
+    level: int
+    first_line: int
+    """Index of its first line."""
+    last_line: int | None = None
+    """Index of its last line; None while the heading goes on."""
 
 
 class _TextParser(HTMLParser):
@@ -60,6 +84,7 @@ class _TextParser(HTMLParser):
         self._silent_below: int | None = None
         self._num_pre = 0
         self._lines: list[str] = [""]
+        self._headings: list[_Heading] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if _CLOSES_ITSELF.get(tag) is not None and self._open and self._open[-1] == tag:
@@ -102,15 +127,26 @@ class _TextParser(HTMLParser):
             words = words.lstrip(" ")
         self._lines[-1] += words
 
-    def text(self) -> str:
+    def document(self) -> ParsedDocument:
         """What was collected, with at most one empty line in a row."""
-        return _joined(self._lines)
+        self._end_heading(closed=True)
+        text, starts = _joined(self._lines)
+        sections: list[Section] = []
+        for heading in self._headings:
+            lines = range(heading.first_line, (heading.last_line or heading.first_line) + 1)
+            title = " ".join(" ".join(self._lines[index] for index in lines).removeprefix("- ").split())
+            start = next((starts[index] for index in lines if index in starts), None)
+            if title and start is not None:
+                sections.append(Section(start=start, level=heading.level, title=title))
+        return ParsedDocument(text=text, sections=tuple(sections))
 
     def _is_silent(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> bool:
         if tag in _SILENT:
             return True
         given = dict(attrs)
         if "hidden" in given or given.get("aria-hidden") == "true":
+            return True
+        if tag == "a" and "headerlink" in (given.get("class") or "").split():  # Sphinx's sign behind every heading
             return True
         if not self._skip_frame or given.get("role") in _FRAME_ROLES:
             return self._skip_frame
@@ -119,7 +155,10 @@ class _TextParser(HTMLParser):
     def _begin(self, tag: str) -> None:
         if tag in _BLOCKS:
             self._break(empty_line=tag in _SPACED)
-        if tag == "pre":
+            self._end_heading(closed=tag in _HEADINGS)
+        if tag in _HEADINGS:
+            self._headings.append(_Heading(level=_HEADINGS[tag], first_line=len(self._lines) - 1))
+        elif tag == "pre":
             self._num_pre += 1
         elif tag == "li":
             self._lines[-1] = "- "
@@ -131,6 +170,17 @@ class _TextParser(HTMLParser):
             self._num_pre -= 1
         if tag in _BLOCKS:
             self._break(empty_line=tag in _SPACED)
+            self._end_heading(closed=tag in _HEADINGS)
+
+    def _end_heading(self, *, closed: bool = False) -> None:
+        """A heading that has text ends with the first block in it or behind it, whether or not it is closed."""
+        heading = self._headings[-1] if self._headings else None
+        if heading is None or heading.last_line is not None:
+            return
+        lines = range(len(self._lines) - 1, heading.first_line - 1, -1)
+        heading.last_line = next((index for index in lines if self._lines[index].strip() not in ("", "-")), None)
+        if closed and heading.last_line is None:
+            self._headings.pop()
 
     def _void(self, tag: str) -> None:
         if self._silent_below is None and tag in ("br", "hr"):
@@ -144,9 +194,14 @@ class _TextParser(HTMLParser):
             self._lines.append("")
 
 
-def _joined(lines: Sequence[str]) -> str:
+def _joined(lines: Sequence[str]) -> tuple[str, dict[int, int]]:
+    """The lines that say something as one text, and where in it each of them begins."""
     kept: list[str] = []
-    for line in (line.rstrip() for line in lines):
+    starts: dict[int, int] = {}
+    position = 0
+    for index, line in enumerate(line.rstrip() for line in lines):
         if line not in ("", "-") or (kept and kept[-1] and line == ""):
             kept.append(line)
-    return "\n".join(kept).strip("\n")
+            starts[index] = position
+            position += len(line) + 1
+    return "\n".join(kept).strip("\n"), starts

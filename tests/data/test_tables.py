@@ -1,0 +1,76 @@
+"""Tables as records: how a job file names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from genai.data.faults import DataConfigError
+from genai.data.readers import Record
+from genai.data.sources import read_records
+from genai.data.tables import name_of, split_table_reference
+from genai.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeTable:
+    """Two pieces of a table."""
+
+    uri: str
+    version: int
+    schema: Mapping[str, str] = field(default_factory=lambda: {"text": "string"})
+    file_bytes: tuple[int, ...] = (60, 60)
+
+    def rows(self, start: int, end: int) -> Iterator[dict[str, Any]]:
+        yield from ({"text": f"row {number} of {self.uri}"} for number in range(start, end))
+
+
+def open_fake(uri: str, version: int | None) -> FakeTable:
+    if uri == "nothing":
+        raise UsageError("there is no Delta table", where=uri, fix="name the folder that holds _delta_log")
+    return FakeTable(uri=uri, version=7 if version is None else version)
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("delta:lake/faq", ("lake/faq", None)),
+        ("delta:lake/faq@12", ("lake/faq", 12)),
+        ("delta:s3://user@host/faq", ("s3://user@host/faq", None)),
+        ("delta:s3://bucket/faq@0", ("s3://bucket/faq", 0)),
+    ],
+)
+def test_references(reference: str, expected: tuple[str, int | None]) -> None:
+    assert split_table_reference(reference) == expected
+
+
+@pytest.mark.parametrize("reference", ["delta:", "delta:faq@newest", "delta:@3"])
+def test_references_that_name_no_table(reference: str) -> None:
+    with pytest.raises(UsageError, match="names no table"):
+        split_table_reference(reference)
+
+
+def test_records_beside_those_of_files(tmp_path: Any) -> None:
+    assert name_of(open_fake("faq", None)) == "delta:faq@7"
+    (tmp_path / "rows.jsonl").write_text('{"text": "x"}\n')
+    found = list(read_records(["delta:b@3", str(tmp_path / "rows.jsonl"), "delta:a"], open_table=open_fake))
+    assert found == [
+        Record(values={"text": "row 0 of b"}, source="delta:b@3[1]"),
+        Record(values={"text": "row 1 of b"}, source="delta:b@3[2]"),
+        Record(values={"text": "x"}, source=f"{tmp_path}/rows.jsonl:1"),
+        Record(values={"text": "row 0 of a"}, source="delta:a@7[1]"),
+        Record(values={"text": "row 1 of a"}, source="delta:a@7[2]"),
+    ]
+
+
+def test_mistakes() -> None:
+    with pytest.raises(DataConfigError, match=r"^delta:nothing: there is no Delta table .name the folder") as caught:
+        read_records("delta:nothing", open_table=open_fake)
+    assert caught.value.key == "dataset.path"
+    with pytest.raises(DataConfigError, match="names no table"):
+        read_records("delta:faq@x", open_table=open_fake)
+    with pytest.raises(DataConfigError, match="tables cannot be read here"):
+        read_records("delta:faq")
