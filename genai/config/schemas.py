@@ -12,15 +12,17 @@ from typing import Any
 from genai.config import foundry
 from genai.config.annotations import hints
 from genai.config.checks_finetune import check_finetune
+from genai.config.checks_index import check_index
 from genai.config.checks_pretrain import check_pretrain
 from genai.config.findings import Finding
 from genai.config.finetune import FinetuneConfig
+from genai.config.index import IndexConfig
 from genai.config.pretrain import PretrainConfig
 from genai.config.tree import Node, find
 from genai.errors import Problem, UsageError
 from genai.registry import suggest
 
-SCHEMAS: dict[str, type] = {"finetune": FinetuneConfig, "pretrain": PretrainConfig}
+SCHEMAS: dict[str, type] = {"finetune": FinetuneConfig, "pretrain": PretrainConfig, "index": IndexConfig}
 """Name of a job -> its config class."""
 _LOADERS = {"text": "pretrain", "finetuning": "finetune"}
 """Name of a training loader -> the job that has it; both jobs have nearly the same keys."""
@@ -38,9 +40,15 @@ class Hooks:
     """Takes out keys of other products: (the rest, refused ones, ones passed over)."""
 
 
+def _nothing_aside(tree: Node) -> tuple[Node, list[Problem], list[Problem]]:
+    """For a job whose files no other product writes."""
+    return tree, [], []
+
+
 HOOKS: dict[type, Hooks] = {
     FinetuneConfig: Hooks(check=check_finetune, set_aside=partial(foundry.set_aside, job="finetune")),
     PretrainConfig: Hooks(check=check_pretrain, set_aside=partial(foundry.set_aside, job="pretrain")),
+    IndexConfig: Hooks(check=check_index, set_aside=_nothing_aside),
 }
 
 

@@ -2,20 +2,30 @@
 
 from genai.report.contents import (
     AnswerPair,
+    DocumentRow,
+    IndexReport,
     LabelSample,
     Lengths,
     LossRow,
+    MapPoint,
     ProofOutcome,
+    Report,
     TrainingReport,
 )
+from genai.report.index import render_index_report
 from genai.report.training import render_training_report
 
 __all__ = [
     "AnswerPair",
+    "DocumentRow",
+    "IndexReport",
     "LabelSample",
     "Lengths",
     "LossRow",
+    "MapPoint",
     "ProofOutcome",
+    "Report",
     "TrainingReport",
+    "render_index_report",
     "render_training_report",
 ]

@@ -1,4 +1,4 @@
-"""What a training report is made from: plain data that a job fills in."""
+"""What reports are made from: plain data that a job fills in."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class AnswerPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """Histogram of row lengths in tokens."""
+    """Histogram of the lengths of rows or chunks."""
 
     edges: Sequence[float]
     """Limits of the bins, one more than there are bins."""
     counts: Sequence[int]
-    """Rows in each bin."""
+    """How many lie in each bin."""
     max_seq_len: int | None = None
     """Where rows are cut off."""
 
@@ -72,25 +72,69 @@ class ProofOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingReport:
-    """Everything that `genai.report.training.render_training_report` shows; what is empty is left out."""
+class MapPoint:
+    """One text on a map on which near texts have a like meaning."""
+
+    x: float
+    """To the right."""
+    y: float
+    """Upwards."""
+    title: str
+    """Where it comes from."""
+    text: str
+    """How it begins."""
+    group: str = ""
+    """Points of a group have a colour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentRow:
+    """A document of a table of them."""
+
+    name: str
+    """Its path or key."""
+    detail: str
+    """Why it is named."""
+    time_s: float | None = None
+    """Seconds it took."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What every report says; what is empty is left out."""
 
     run_name: str
     """Name of the run."""
-    job: str = "finetune"
+    job: str
     """The verb."""
     status: str = "done"
     """How the run ended."""
     message: str = ""
     """Why, where it did not end well."""
+    started_at: str = ""
+    """ISO 8601."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """The figures on top, by name."""
+    warnings: Sequence[str] = ()
+    """What the user should know."""
+    config: str = ""
+    """The unresolved config, YAML."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """Fingerprints of all inputs."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """What the job ran on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport(Report):
+    """Everything that `genai.report.training.render_training_report` shows."""
+
+    job: str = "finetune"
+    """The verb."""
     model: str = ""
     """The model's reference."""
     data: str = ""
     """What it was trained on."""
-    started_at: str = ""
-    """ISO 8601."""
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """The figures on top, by name: steps, tokens, speed, time, memory, repeatability."""
     losses: Sequence[LossRow] = ()
     """Before/after table; the first row is what the others are compared with, the last one is the tuned model."""
     metrics: Sequence[Mapping[str, float]] = ()
@@ -105,11 +149,29 @@ class TrainingReport:
     """What is trained, token by token."""
     proofs: Sequence[ProofOutcome] = ()
     """Checks before the first step."""
-    warnings: Sequence[str] = ()
-    """What the user should know."""
-    config: str = ""
-    """The unresolved config, YAML."""
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    """Fingerprints of all inputs."""
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    """What the job ran on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexReport(Report):
+    """Everything that `genai.report.index.render_index_report` shows."""
+
+    job: str = "index"
+    """The verb."""
+    source: str = ""
+    """What is indexed."""
+    model: str = ""
+    """The encoder's reference."""
+    changes: Mapping[str, str] = field(default_factory=dict)
+    """What the sync took over, by name."""
+    holds: Mapping[str, str] = field(default_factory=dict)
+    """What the index holds now, by name."""
+    lengths: Lengths | None = None
+    """How long the chunks are, in tokens."""
+    points: Sequence[MapPoint] = ()
+    """The chunks, or a sample of them, by meaning."""
+    points_note: str = ""
+    """How the map was made."""
+    slowest: Sequence[DocumentRow] = ()
+    """Documents that took longest to read."""
+    failed: Sequence[DocumentRow] = ()
+    """Documents that could not be read."""

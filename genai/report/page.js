@@ -1,5 +1,6 @@
 "use strict";
-// A cursor over every chart: the nearest point of each line, with its value. Without this script the charts still show.
+// A cursor over every chart: the nearest point of each line, with its value; on a map, what the nearest dot stands for.
+// Without this script the charts still show.
 const SVG = "http://www.w3.org/2000/svg";
 
 function nearest(points, x) {
@@ -12,6 +13,32 @@ function draw(tag, attributes, parent) {
   return parent.appendChild(node);
 }
 
+function addTip(figure) {
+  const tip = figure.appendChild(document.createElement("div"));
+  tip.className = "tip";
+  tip.hidden = true;
+  return tip;
+}
+
+// Beside a place of the drawing, on the side where there is more room, and never outside of the figure.
+function placeTip(tip, svg, x, y) {
+  const box = svg.getBoundingClientRect();
+  const frame = tip.parentElement.getBoundingClientRect();
+  const scale = box.width / svg.viewBox.baseVal.width;
+  const at = box.left - frame.left + x * scale;
+  const beside = x > svg.viewBox.baseVal.width / 2 ? at - tip.offsetWidth - 12 : at + 12;
+  tip.style.left = `${Math.max(4, Math.min(beside, frame.width - tip.offsetWidth - 4))}px`;
+  tip.style.top = `${box.top - frame.top + y * scale}px`;
+}
+
+function watch(surface, show, hide) {
+  surface.addEventListener("pointermove", show);
+  surface.addEventListener("pointerdown", show);
+  // A finger leaves the screen at once; what it pointed at stays until it taps elsewhere.
+  surface.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && hide());
+  document.addEventListener("pointerdown", (event) => !surface.contains(event.target) && hide());
+}
+
 function addCursor(figure) {
   const svg = figure.querySelector("svg");
   const lines = JSON.parse(figure.dataset.lines);
@@ -20,9 +47,7 @@ function addCursor(figure) {
   const rule = draw("line", { class: "rule", y1: top, y2: bottom }, cursor);
   const dots = lines.map((line) => draw("circle", { class: `dot c${line.colour}`, r: 4 }, cursor));
   const surface = draw("rect", { x: left, y: top, width: right - left, height: bottom - top, opacity: 0 }, svg);
-  const tip = figure.appendChild(document.createElement("div"));
-  tip.className = "tip";
-  tip.hidden = true;
+  const tip = addTip(figure);
 
   function show(event) {
     const box = svg.getBoundingClientRect();
@@ -49,11 +74,7 @@ function addCursor(figure) {
       tip.append(row);
     });
     tip.hidden = false;
-    const frame = figure.getBoundingClientRect();
-    const at = box.left - frame.left + anchor[0] * scale;
-    const beside = anchor[0] > (left + right) / 2 ? at - tip.offsetWidth - 12 : at + 12;
-    tip.style.left = `${Math.max(4, Math.min(beside, frame.width - tip.offsetWidth - 4))}px`;
-    tip.style.top = `${box.top - frame.top + top * scale}px`;
+    placeTip(tip, svg, anchor[0], top);
   }
 
   function hide() {
@@ -61,11 +82,42 @@ function addCursor(figure) {
     tip.hidden = true;
   }
 
-  surface.addEventListener("pointermove", show);
-  surface.addEventListener("pointerdown", show);
-  // A finger leaves the screen at once; what it pointed at stays until it taps elsewhere.
-  surface.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && hide());
-  document.addEventListener("pointerdown", (event) => event.target !== surface && hide());
+  watch(surface, show, hide);
+}
+
+function addReader(figure) {
+  const svg = figure.querySelector("svg");
+  const dots = [...svg.querySelectorAll("circle")].map((dot) => {
+    const title = dot.querySelector("title");
+    const found = { node: dot, x: dot.cx.baseVal.value, y: dot.cy.baseVal.value, text: title.textContent };
+    title.remove(); // or the browser shows it as well, a second later
+    return found;
+  });
+  const tip = addTip(figure);
+  let last = null;
+
+  function show(event) {
+    const box = svg.getBoundingClientRect();
+    const scale = box.width / svg.viewBox.baseVal.width;
+    const x = (event.clientX - box.left) / scale;
+    const y = (event.clientY - box.top) / scale;
+    const distance = (dot) => Math.hypot(dot.x - x, dot.y - y);
+    const dot = dots.reduce((best, each) => (distance(each) < distance(best) ? each : best));
+    last?.node.classList.remove("pointed");
+    last = dot;
+    dot.node.classList.add("pointed");
+    tip.textContent = dot.text;
+    tip.hidden = false;
+    placeTip(tip, svg, dot.x, dot.y);
+  }
+
+  function hide() {
+    last?.node.classList.remove("pointed");
+    tip.hidden = true;
+  }
+
+  watch(svg, show, hide);
 }
 
 document.querySelectorAll("figure[data-lines]").forEach(addCursor);
+document.querySelectorAll("figure.map").forEach(addReader);

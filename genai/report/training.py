@@ -6,14 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 from genai.report.contents import AnswerPair, LabelSample, LossRow, ProofOutcome, TrainingReport
-from genai.report.html import Child, Html, element, join, page
+from genai.report.html import Html, element, join
 from genai.report.numbers import change, compact, duration
+from genai.report.pieces import fact_list, pill, report_page, table, tone
 from genai.report.plots import Line, Point, bar, histogram, line_chart, moving_mean
 
-_STATUS_WORDS = {"done": "good", "passed": "good", "failed": "bad", "died": "bad"}
 _SMOOTH_SHARE = 40
 """The smoothed loss is a mean over a fortieth of the run."""
 
@@ -27,31 +26,8 @@ def render_training_report(report: TrainingReport) -> str:
         "Data": _data(report),
         "Labels": _labels(report.labels),
         "Proofs": _proofs(report.proofs),
-        "Origin": _origin(report),
     }
-    shown = {title: content for title, content in sections.items() if content}
-    contents = element("nav", *(element("a", title, href=f"#{title.lower()}") for title in shown))
-    return page(
-        f"{report.run_name} · genai {report.job}",
-        element("header", *_head(report), contents),
-        element("main", _warnings(report.warnings), *(_section(title, content) for title, content in shown.items())),
-    )
-
-
-def _section(title: str, content: Html) -> Html:
-    return element("section", element("h2", title), content, id=title.lower())
-
-
-def _head(report: TrainingReport) -> list[Child]:
-    about = [report.model, report.data, report.started_at.replace("T", " ").replace("+00:00", " UTC")]
-    return [
-        element("p", f"genai {report.job}", class_="eyebrow"),
-        element("h1", report.run_name, " ", _pill(report.status)),
-        element("p", *_between([element("span", text) for text in about if text], " · "), class_="about"),
-        element("p", report.message, class_="message") if report.message else None,
-        _headline(report.losses),
-        _fact_list(report.facts, "tiles") if report.facts else None,
-    ]
+    return report_page(report, sections, about=[report.model, report.data], headline=_headline(report.losses))
 
 
 def _headline(losses: Sequence[LossRow]) -> Html | None:
@@ -67,7 +43,7 @@ def _headline(losses: Sequence[LossRow]) -> Html | None:
         " ",
         step,
         " ",
-        element("span", change(before, after), class_=f"pill {_tone(better)}"),
+        element("span", change(before, after), class_=f"pill {tone(better)}"),
         class_="headline",
     )
 
@@ -89,7 +65,7 @@ def _result(report: TrainingReport) -> Html | None:
         for row in report.losses
     ]
     note = "Mean over the trained tokens of the evaluation rows, in nats a token; lower is better."
-    return join([_table(["", "", "loss", "perplexity", "change"], rows, "losses"), element("p", note, class_="note")])
+    return join([table(["", "", "loss", "perplexity", "change"], rows, "losses"), element("p", note, class_="note")])
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
@@ -179,7 +155,7 @@ def _data(report: TrainingReport) -> Html | None:
         y_label="rows",
         mark=(lengths.max_seq_len, f"max_seq_len {lengths.max_seq_len}") if lengths.max_seq_len else None,
     )
-    facts = _fact_list(report.data_facts, "facts") if report.data_facts else None
+    facts = fact_list(report.data_facts, "facts") if report.data_facts else None
     return element("div", facts, chart or None, class_="charts") if facts or chart else None
 
 
@@ -212,7 +188,7 @@ def _label_sample(sample: LabelSample) -> Html:
     )
 
 
-# --- trust and origin -------------------------------------------------------------------------------------------------
+# --- trust ------------------------------------------------------------------------------------------------------------
 
 
 def _proofs(proofs: Sequence[ProofOutcome]) -> Html | None:
@@ -222,75 +198,10 @@ def _proofs(proofs: Sequence[ProofOutcome]) -> Html | None:
         element(
             "tr",
             element("th", proof.name, scope="row"),
-            element("td", _pill(proof.status)),
+            element("td", pill(proof.status)),
             element("td", proof.detail),
             element("td", "" if proof.time_s is None else duration(proof.time_s), class_="number"),
         )
         for proof in proofs
     ]
-    return _table(["proof", "", "", "time"], rows, "proofs")
-
-
-def _origin(report: TrainingReport) -> Html | None:
-    parts = [
-        _folded("Config, as written", element("pre", report.config)) if report.config else None,
-        _folded("Inputs and their fingerprints", _tree(report.inputs)) if report.inputs else None,
-        _folded("Environment", _tree(report.environment)) if report.environment else None,
-    ]
-    return join(parts) or None
-
-
-def _folded(title: str, content: Html) -> Html:
-    return element("details", element("summary", title), content)
-
-
-def _tree(values: Mapping[str, Any]) -> Html:
-    pairs: list[Html] = []
-    for key, value in values.items():
-        pairs += [element("dt", str(key)), element("dd", _leaf(value))]
-    return element("dl", *pairs, class_="tree")
-
-
-def _leaf(value: Any) -> Html:
-    if isinstance(value, Mapping) and value:
-        return _tree(value)
-    if isinstance(value, list | tuple) and value:
-        return element("span", *_between([_leaf(item) for item in value], ", "))
-    if value is None or value in ((), [], {}):
-        return element("span", "none", class_="note")
-    return element("code", str(value))
-
-
-def _warnings(warnings: Sequence[str]) -> Html | None:
-    if not warnings:
-        return None
-    return element("ul", *(element("li", warning) for warning in warnings), class_="warnings", aria_label="warnings")
-
-
-# --- pieces -----------------------------------------------------------------------------------------------------------
-
-
-def _fact_list(facts: Mapping[str, str], class_: str) -> Html:
-    return element(
-        "dl",
-        *(element("div", element("dt", name), element("dd", value)) for name, value in facts.items()),
-        class_=class_,
-    )
-
-
-def _table(columns: Sequence[str], rows: Sequence[Html], class_: str) -> Html:
-    head = element("tr", *(element("th", name, scope="col") for name in columns))
-    table = element("table", element("thead", head), element("tbody", *rows), class_=class_)
-    return element("div", table, class_="scroll")
-
-
-def _pill(status: str) -> Html:
-    return element("span", status, class_=f"pill {_STATUS_WORDS.get(status, 'neutral')}")
-
-
-def _tone(better: bool) -> str:
-    return "good" if better else "bad"
-
-
-def _between(children: Sequence[Html], separator: str) -> Sequence[Child]:
-    return [piece for child in children for piece in (separator, child)][1:]
+    return table(["proof", "", "", "time"], rows, "proofs")

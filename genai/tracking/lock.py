@@ -72,12 +72,13 @@ def live_holder(path: Path) -> Holder | None:
 
 
 @contextmanager
-def hold(path: Path, *, what: str) -> Iterator[None]:
+def hold(path: Path, *, what: str, alternative: str = "choose another name with --run-name") -> Iterator[None]:
     """Hold the lock file `path` until the block is left; a lock whose process is gone is taken over.
 
     Args:
         path: the lock file, made where absent; it stays, emptied, so that nobody locks a file that was just removed.
         what: what is locked, as an error should name it ("run 'faq'").
+        alternative: what the user can do beside waiting and stopping the holder.
 
     Raises:
         GenaiError: another process holds it, or one on another host did and did not let go of it.
@@ -85,7 +86,7 @@ def hold(path: Path, *, what: str) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     _held.add(descriptor)
     try:
-        _acquire(descriptor, path, what)
+        _acquire(descriptor, path, what, alternative)
         _record(descriptor)
         try:
             yield
@@ -96,14 +97,14 @@ def hold(path: Path, *, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, path: Path, what: str) -> None:
+def _acquire(descriptor: int, path: Path, what: str, alternative: str) -> None:
     for attempt in range(_ATTEMPTS):
         if _try_flock(descriptor, fcntl.LOCK_EX):
             break
         if attempt + 1 < _ATTEMPTS:
             time.sleep(_PAUSE_S)
     else:
-        raise _held_elsewhere(_recorded(path), what)
+        raise _held_elsewhere(_recorded(path), what, alternative)
     last = _recorded(path)
     if last is not None and last.host != socket.gethostname():
         raise GenaiError(
@@ -113,12 +114,12 @@ def _acquire(descriptor: int, path: Path, what: str) -> None:
         )
 
 
-def _held_elsewhere(holder: Holder | None, what: str) -> GenaiError:
+def _held_elsewhere(holder: Holder | None, what: str, alternative: str) -> GenaiError:
     if holder is None:
         return GenaiError(f"{what} was taken by another process this very moment", fix="try again")
     return GenaiError(
         f"{what} is held by process {holder.pid} on host {holder.host} since {holder.started_at} ({holder.command})",
-        fix=f"wait for it, stop it with: kill {holder.pid}, or choose another name with --run-name",
+        fix=f"wait for it, stop it with: kill {holder.pid}, or {alternative}",
     )
 
 

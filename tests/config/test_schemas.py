@@ -7,6 +7,7 @@ import pytest
 
 from genai.config import schemas
 from genai.config.finetune import FinetuneConfig
+from genai.config.index import IndexConfig
 from genai.config.pretrain import PretrainConfig
 from genai.config.schemas import HOOKS, SCHEMAS, guess_job, job_of, schema_of
 from genai.config.tree import Node, Origin, graft
@@ -20,6 +21,7 @@ def tree(values: dict[str, Any]) -> Node:
 def test_jobs_and_their_config_classes() -> None:
     assert schema_of("finetune") is FinetuneConfig
     assert schema_of("pretrain") is PretrainConfig
+    assert schema_of("index") is IndexConfig
     assert job_of(FinetuneConfig) == "finetune"
     assert job_of(dict) is None
     assert set(HOOKS) <= set(SCHEMAS.values())
@@ -31,7 +33,7 @@ def test_an_unknown_job_is_suggested() -> None:
     assert near.value.fix == "did you mean 'finetune'?"
     with pytest.raises(UsageError) as far:
         schema_of("xyz")
-    assert far.value.fix == "jobs: finetune, pretrain"
+    assert far.value.fix == "jobs: finetune, pretrain, index"
 
 
 def test_the_folder_tells_the_job_and_else_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +48,11 @@ def test_the_folder_tells_the_job_and_else_the_keys(monkeypatch: pytest.MonkeyPa
     assert guess_job(Path("elsewhere/x.yaml"), tree({"index": 1, "unknown": 2})) == "other"
     assert guess_job(Path("elsewhere/x.yaml"), tree({"model": 1})) == "finetune"
     assert guess_job(Path("configs/unknown/x.yaml"), tree({})) == "finetune"
+
+
+def test_an_index_is_told_by_its_keys() -> None:
+    values = {"name": "faq", "source": {"table": "delta:x"}, "embedding": {"model": "m"}}
+    assert guess_job(Path("elsewhere/faq.yaml"), tree(values)) == "index"
 
 
 @pytest.mark.parametrize(

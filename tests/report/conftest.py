@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from genai.report import AnswerPair, LabelSample, Lengths, LossRow, ProofOutcome, TrainingReport
+from genai.report import (
+    AnswerPair,
+    DocumentRow,
+    IndexReport,
+    LabelSample,
+    Lengths,
+    LossRow,
+    MapPoint,
+    ProofOutcome,
+    TrainingReport,
+)
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -61,4 +71,35 @@ def report() -> TrainingReport:
         config=f"model: {HOSTILE}\nkey: env:TOKEN\n",
         inputs={HOSTILE: {"sha256": "ab" * 32, "parts": [1, HOSTILE], "none": None, "empty": []}},
         environment={"python": "3.11", "gpus": []},
+    )
+
+
+@pytest.fixture
+def index_report() -> IndexReport:
+    """A sync of an index of fifty texts in three groups."""
+    points = [
+        MapPoint(
+            x=math.cos(number),
+            y=math.sin(number) / 9,
+            title=f"faq.md:{number}",
+            text=HOSTILE if number == 7 else f"text {number} " * 12,
+            group=("floors", HOSTILE, "roofs")[number % 3],
+        )
+        for number in range(50)
+    ]
+    return IndexReport(
+        run_name="faq-2",
+        source=f"delta:data/{HOSTILE}@3",
+        model="gallery:all-minilm-l6-v2",
+        started_at="2026-11-22T01:48:41+00:00",
+        facts={"chunks": "50", "embedded": "12"},
+        changes={"documents upserted": "12", "documents removed": "1"},
+        holds={"chunks": "50", HOSTILE: HOSTILE},
+        lengths=Lengths(edges=[0, 200, 400], counts=[41, 9]),
+        points=points,
+        points_note="Two principal components.",
+        slowest=[DocumentRow(name="big.pdf", detail="812 pages", time_s=4.2)],
+        failed=[DocumentRow(name=HOSTILE, detail="the file is encrypted")],
+        config=f"name: {HOSTILE}\n",
+        inputs={"source": {"version": 3}},
     )

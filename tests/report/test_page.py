@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from genai.report import TrainingReport, render_training_report
+from genai.report import IndexReport, TrainingReport, render_index_report, render_training_report
 
 pytestmark = [pytest.mark.integration, pytest.mark.needs("chromium")]
 _ON_CI = os.environ.get("CI") == "true"
@@ -172,4 +172,43 @@ def test_a_phone_need_not_scroll_sideways(browser: sync_api.Browser, path: Path)
     surface.scroll_into_view_if_needed()
     surface.tap()
     assert opened.page.locator("#curves .tip").first.is_visible()
+    opened.context.close()
+
+
+@pytest.fixture
+def index_page(browser: sync_api.Browser, tmp_path: Path, index_report: IndexReport) -> Iterator[Opened]:
+    path = tmp_path / "index.html"
+    path.write_text(render_index_report(index_report), encoding="utf-8")
+    opened = Opened(browser, path, viewport={"width": 1200, "height": 900}, color_scheme="light")
+    yield opened
+    opened.context.close()
+
+
+def test_pointing_at_a_dot_of_the_map_reads_its_text(index_page: Opened, hostile: str) -> None:
+    figure = index_page.page.locator("#map figure")
+    tip = figure.locator(".tip")
+    assert not tip.is_visible()
+    dot = figure.locator("circle").nth(7)
+    dot.scroll_into_view_if_needed()
+    box = dot.bounding_box()
+    assert box is not None
+    index_page.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert tip.inner_text() == f"faq.md:7: {hostile}"
+    tip_box, frame = tip.bounding_box(), figure.bounding_box()
+    assert tip_box is not None and frame is not None
+    assert frame["x"] <= tip_box["x"] and tip_box["x"] + tip_box["width"] <= frame["x"] + frame["width"]
+    index_page.page.mouse.move(0, 0)
+    assert not tip.is_visible()
+    assert index_page.said == []
+
+
+def test_the_map_fits_on_a_phone(browser: sync_api.Browser, tmp_path: Path, index_report: IndexReport) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(render_index_report(index_report), encoding="utf-8")
+    opened = Opened(browser, path, viewport={"width": 360, "height": 700}, has_touch=True, is_mobile=True)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
+    drawing = opened.page.locator("#map svg")
+    drawing.scroll_into_view_if_needed()
+    drawing.tap()
+    assert opened.page.locator("#map .tip").is_visible()
     opened.context.close()

@@ -1,0 +1,1 @@
+"""Encoders, which turn texts into vectors, and rerankers, which read a query and a text together."""

@@ -1,0 +1,153 @@
+"""Encoders and rerankers loaded by transformers, and checked before they are trusted.
+
+Only safetensors are opened. What transformers lets pass with a warning is an error here: a weight that the files do not
+hold and that would start random.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from genai.errors import DataError, MissingExtraError, UsageError
+from genai.models.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+_UNUSED = ("pooler.",)
+"""Weights that files often lack and that no pooling of ours looks at."""
+
+
+def load_text_model(
+    folder: Path, *, precision: Precision = "auto", trust_remote_code: bool = False, num_threads: int | None = None
+) -> PreTrainedModel:
+    """The transformer of an encoder, in evaluation mode on the machine's device, without a head.
+
+    Raises:
+        DataError: a weight is missing or a file is damaged.
+        UsageError: the model wants to run code of its own.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    return _load(folder, _text_factory, precision, trust_remote_code, num_threads)
+
+
+def load_classifier(folder: Path, *, num_threads: int | None = None) -> PreTrainedModel:
+    """The model of a reranker: a transformer with one number a text.
+
+    Raises:
+        DataError, UsageError, MissingExtraError: see `load_text_model`.
+    """
+    return _load(folder, _classifier_factory, "auto", False, num_threads)
+
+
+def device() -> torch.device:
+    """Where models run: the accelerator where there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dtype_for(precision: Precision, where: torch.device) -> torch.dtype:
+    """The number format of weights and products; bfloat16 pays only where the processor multiplies it."""
+    import torch
+
+    if precision == "auto":
+        cpu: Any = torch.cpu
+        # No public function of torch tells this yet; without these the answer is the safe one.
+        asked = (getattr(cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+        fast = torch.cuda.is_bf16_supported() if where.type == "cuda" else any(ask() for ask in asked if ask)
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _load(
+    folder: Path,
+    choose_factory: Callable[[PretrainedConfig], Any],
+    precision: Precision,
+    trust_remote_code: bool,
+    num_threads: int | None,
+) -> PreTrainedModel:
+    for package in ("torch", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, extra="index", needed_for=f"running {folder}")
+    import torch
+    from transformers import AutoConfig
+
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    where = device()
+    with quiet_transformers(), _explained(folder):
+        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        config.use_cache = False
+        model, report = choose_factory(config).from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype_for(precision, where),
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that the report names them all; they are refused below
+        )
+    _check_report(report, folder)
+    return cast("PreTrainedModel", model.to(where).eval())
+
+
+def _text_factory(config: PretrainedConfig) -> Any:
+    """AutoModel, or the encoder alone where the architecture has a decoder too."""
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
+
+    if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return AutoModelForTextEncoding
+    if config.is_encoder_decoder:
+        raise ValueError(f"{config.model_type} is an encoder-decoder whose encoder cannot be had alone")
+    return AutoModel
+
+
+def _classifier_factory(config: PretrainedConfig) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    if config.num_labels != 1:
+        raise ValueError(f"it sorts texts into {config.num_labels} classes, but a reranker gives one number")
+    return AutoModelForSequenceClassification
+
+
+def _check_report(report: Any, folder: Path) -> None:
+    values = report if isinstance(report, Mapping) else vars(report)
+    missing = [name for name in values["missing_keys"] if not any(part in name for part in _UNUSED)]
+    found = sorted([*missing, *map(str, values["mismatched_keys"])])
+    if found:
+        raise DataError(
+            f"{len(found)} weights are missing or have another shape, e.g. {found[0]}, and would start random",
+            where=str(folder),
+            fix="the folder is incomplete, or config.json belongs to another model",
+        )
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn what transformers and safetensors raise over a damaged or foreign folder into one line."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise DataError(
+            f"the weights are damaged ({error})", where=str(folder), fix="fetch or copy them again"
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if "trust_remote_code" in str(error):
+            raise UsageError(
+                "the model needs Python code of its own to run",
+                where=str(folder),
+                fix="read that code, then set embedding.trust_remote_code: true",
+            ) from error
+        raise DataError(f"the model cannot be loaded: {first}", where=str(folder)) from error

@@ -1,0 +1,354 @@
+"""A Qdrant server or cluster as engine; the only door to `qdrant_client`.
+
+A generation is a collection, `genai~<index>~<generation>~<build>`; a generation that is begun anew gets a new one, so
+that readers go on with the old one until the ledger names the other. A server has no snapshots that can be searched:
+inside of a collection readers see each point as soon as it is written. The ledger makes up for that: a chunk whose text
+changed is a new point under a new id, and the ledger knows the texts of both; what is between two syncs can be found
+by its new text or by its old one, but never half of it.
+
+`url: ":memory:"` and folders take the client's local mode: one process, everything compared one by one, for trials.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import secrets
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genai.config.index import QdrantConfig
+from genai.config.secrets import resolve
+from genai.errors import CredentialsError, DataError, GenaiError, MissingExtraError
+from genai.index.engines.qdrant_filters import (
+    DENSE,
+    OVERSAMPLING,
+    WORDS,
+    filter_json,
+    payload_indexes,
+    payload_of,
+)
+from genai.index.filters import Filter
+from genai.index.interfaces import Hit, Point, SparseVector, Spec, VectorQuery
+from genai.log import get_logger
+from genai.storage import atomic
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+    from qdrant_client import models as api
+
+_UPSERT_POINTS = 256
+_SCROLL_POINTS = 5000
+_PAUSES_S = (0.5, 1.0, 2.0)
+"""Between attempts, when the server does not answer or is busy; all that is asked of it can be asked twice."""
+_log = get_logger(__name__)
+
+
+class QdrantEngine:
+    """Met by a job file's `engine: {name: qdrant, url: ...}`.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+
+    def __init__(self, config: QdrantConfig, folder: Path, *, index: str) -> None:
+        if importlib.util.find_spec("qdrant_client") is None:
+            raise MissingExtraError("qdrant_client", extra="index", needed_for="engine qdrant")
+        self._config = config
+        self._server = _Server(config)
+        self._index = atomic.safe_name(index, kind="index")
+
+    def writer(self, spec: Spec, token: str | None) -> QdrantWriter:
+        """Go on with a collection, or begin a new one."""
+        if token is None:
+            collection = f"{self._prefix}{atomic.safe_name(spec.generation)}~{secrets.token_hex(4)}"
+            self._create(collection, spec)
+        else:
+            collection = self._collection(token)
+        self._index_payload(collection, spec)
+        return QdrantWriter(self._server, collection, spec)
+
+    def reader(self, spec: Spec, token: str) -> QdrantReader:
+        """Search a collection as it is now."""
+        return QdrantReader(self._server, self._collection(token), self._config)
+
+    def make_live(self, spec: Spec, token: str) -> None:
+        """Let the alias `genai_<index>` name the collection, at once, for programs that ask the server themselves."""
+        from qdrant_client import models as api
+
+        alias = f"genai_{self._index}"
+        create = api.CreateAlias(collection_name=self._collection(token), alias_name=alias)
+        operations: list[Any] = [api.CreateAliasOperation(create_alias=create)]
+        if any(found.alias_name == alias for found in self._server.ask("get_aliases").aliases):
+            operations.insert(0, api.DeleteAliasOperation(delete_alias=api.DeleteAlias(alias_name=alias)))
+        self._server.ask("update_collection_aliases", operations)
+
+    def sweep(self, tokens: Mapping[str, str | None]) -> None:
+        """Remove all collections of this index but those that are named, also when somebody is searching them."""
+        wanted = {token.partition("/")[0] for token in tokens.values() if token is not None}
+        for name in [found.name for found in self._server.ask("get_collections").collections]:
+            if name.startswith(self._prefix) and name not in wanted:
+                _log.info("removing the collection %s", name)
+                self._server.ask("delete_collection", name)
+
+    @property
+    def _prefix(self) -> str:
+        return f"genai~{self._index}~"
+
+    def _collection(self, token: str) -> str:
+        name = token.partition("/")[0]
+        if not self._server.ask("collection_exists", name):
+            raise self._server.gone(f"there is no collection {name}")
+        return name
+
+    def _create(self, collection: str, spec: Spec) -> None:
+        from qdrant_client import models as api
+
+        hnsw = api.HnswConfigDiff(
+            m=self._config.hnsw.m,
+            ef_construct=self._config.hnsw.ef_construct,
+            full_scan_threshold=max(10, self._config.exact_below * spec.dimension * 2 // 1024),
+        )
+        rounded = api.ScalarQuantizationConfig(type=api.ScalarType.INT8, quantile=0.99, always_ram=True)
+        dense = api.VectorParams(
+            size=spec.dimension,
+            distance=api.Distance.COSINE,
+            datatype=api.Datatype.FLOAT16,
+            quantization_config=api.ScalarQuantization(scalar=rounded),
+        )
+        self._server.ask(
+            "create_collection",
+            collection,
+            vectors_config={DENSE: dense},
+            sparse_vectors_config={WORDS: api.SparseVectorParams(modifier=api.Modifier.IDF)},
+            hnsw_config=hnsw,
+            shard_number=self._config.shards,
+            replication_factor=self._config.replicas,
+        )
+
+    def _index_payload(self, collection: str, spec: Spec) -> None:
+        if self._server.is_local:  # it has none, and warns
+            return
+        there = self._server.ask("get_collection", collection).payload_schema
+        for key, kind in payload_indexes(spec).items():
+            schema = _payload_index(kind)
+            if key in there and there[key].data_type != schema.type:
+                self._server.ask("delete_payload_index", collection, key, wait=True)
+            if key not in there or there[key].data_type != schema.type:
+                self._server.ask("create_payload_index", collection, key, field_schema=schema, wait=True)
+
+
+class QdrantWriter:
+    """Every call has reached the server's log when it returns."""
+
+    def __init__(self, server: _Server, collection: str, spec: Spec) -> None:
+        self._server = server
+        self._collection = collection
+        self._spec = spec
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Put points there, in place of those with the same ids."""
+        for start in range(0, len(points), _UPSERT_POINTS):
+            batch = [self._point(point) for point in points[start : start + _UPSERT_POINTS]]
+            self._server.ask("upsert", self._collection, batch, wait=True)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove points."""
+        if ids:
+            self._server.ask("delete", self._collection, list(ids), wait=True)
+
+    def ids(self) -> Iterator[str]:
+        """Of all points."""
+        offset: Any = None
+        while True:
+            records, offset = self._server.ask(
+                "scroll", self._collection, limit=_SCROLL_POINTS, offset=offset, with_payload=False, with_vectors=False
+            )
+            yield from (str(record.id) for record in records)
+            if offset is None:
+                return
+
+    def publish(self) -> str:
+        """The name of the collection and a word that no publication had before: all that was written is there."""
+        return f"{self._collection}/{secrets.token_hex(4)}"
+
+    def close(self) -> None:
+        """What was written stays: the server has no way back."""
+
+    def _point(self, point: Point) -> api.PointStruct:
+        from qdrant_client import models as api
+
+        vectors: Any = {DENSE: point.dense.tolist(), WORDS: _sparse(point.sparse)}
+        return api.PointStruct(id=point.id, vector=vectors, payload=payload_of(point.payload, self._spec))
+
+
+class QdrantReader:
+    """Searches a collection; threads may do so at the same time."""
+
+    def __init__(self, server: _Server, collection: str, config: QdrantConfig) -> None:
+        self._server = server
+        self._collection = collection
+        self._ef = config.hnsw.ef
+
+    def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
+        """The best points for each query, all in one request."""
+        requests = [self._request(query) for query in queries]
+        if not requests:
+            return []
+        answers = self._server.ask("query_batch_points", self._collection, requests)
+        return [_hits(answer.points) for answer in answers]
+
+    def count(self, filter: Filter | None = None) -> int:
+        """How many points pass."""
+        answer = self._server.ask("count", self._collection, count_filter=_filter(filter), exact=True)
+        return int(answer.count)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _request(self, query: VectorQuery) -> api.QueryRequest:
+        from qdrant_client import models as api
+
+        is_sparse = isinstance(query.vector, SparseVector)
+        vector: Any = _sparse(query.vector) if isinstance(query.vector, SparseVector) else query.vector.tolist()
+        params = api.SearchParams(
+            hnsw_ef=max(self._ef, query.limit),
+            quantization=api.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING),
+            # slower than a plain walk along the graph, but it finds what passes wherever that lies
+            acorn=None if query.filter is None else api.AcornSearchParams(enable=True, max_selectivity=1.0),
+        )
+        return api.QueryRequest(
+            query=vector,
+            using=WORDS if is_sparse else DENSE,
+            limit=query.limit,
+            filter=_filter(query.filter),
+            params=None if is_sparse or self._server.is_local else params,  # local mode has no graph, and warns
+            with_payload=False,
+            with_vector=False,
+        )
+
+
+class _Server:
+    """One client, connected when it is first asked."""
+
+    def __init__(self, config: QdrantConfig) -> None:
+        self._config = config
+        self._client: QdrantClient | None = None
+        self.is_local = not config.url.startswith(("http://", "https://"))
+
+    def ask(self, method: str, *arguments: Any, **settings: Any) -> Any:
+        """What a method of the client gives, tried again a few times while nobody answers.
+
+        Raises:
+            CredentialsError: the key is missing or refused.
+            GenaiError: the server cannot be reached, or refuses the request.
+        """
+        from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                return getattr(self._connect(), method)(*arguments, **settings)
+            except ResponseHandlingException as error:
+                if pause_s is None:
+                    raise GenaiError(
+                        f"the Qdrant server cannot be reached: {error.source}",
+                        where=self._config.url,
+                        fix="see whether it runs, and whether engine.url is right",
+                    ) from error
+            except ValueError as error:  # of local mode
+                if not self.is_local or "not found" not in str(error):
+                    raise
+                raise self.gone(str(error)) from error
+            except UnexpectedResponse as error:
+                if pause_s is None or error.status_code not in (429, 500, 502, 503, 504):
+                    raise self._explained(error) from error
+            time.sleep(pause_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def gone(self, reason: str) -> DataError:
+        """The error to raise when a collection is not there (any more)."""
+        return DataError(
+            reason,
+            where=self._config.url,
+            fix="`genai index verify NAME` makes it anew from the ledger, without embedding anything",
+        )
+
+    def _connect(self) -> QdrantClient:
+        from qdrant_client import QdrantClient
+
+        if self._client is None:
+            url, key = self._config.url, self._config.api_key
+            if url == ":memory:":
+                self._client = QdrantClient(":memory:", force_disable_check_same_thread=True)
+            elif self.is_local:
+                self._client = self._open_folder(url)
+            else:
+                with warnings.catch_warnings(action="ignore"):  # that a key travels over http, to this machine say
+                    self._client = QdrantClient(
+                        url=url,
+                        api_key=None if key is None else resolve(key),
+                        timeout=math.ceil(self._config.timeout_s),
+                        check_compatibility=False,
+                    )
+        return self._client
+
+    def _open_folder(self, path: str) -> QdrantClient:
+        from qdrant_client import QdrantClient
+
+        try:
+            return QdrantClient(path=path, force_disable_check_same_thread=True)
+        except RuntimeError as error:
+            raise GenaiError(
+                "another process has this folder of the client's local mode open",
+                where=path,
+                fix="use engine qdrant_edge, or a server, when several processes are to search",
+            ) from error
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("portalocker", extra="index", needed_for="a local folder of Qdrant") from error
+
+    def _explained(self, error: Any) -> GenaiError:
+        if error.status_code in (401, 403):
+            return CredentialsError(
+                "the Qdrant server refuses the key" if self._config.api_key else "the Qdrant server wants a key",
+                where=self._config.url,
+                fix="set engine.api_key to env:NAME or file:PATH",
+            )
+        try:
+            said = error.structured()["status"]["error"]
+        except (ValueError, KeyError, TypeError):
+            said = error.reason_phrase
+        if error.status_code == 404:
+            return self.gone(said)
+        return GenaiError(f"the Qdrant server answers {error.status_code}: {said}", where=self._config.url)
+
+
+def _hits(points: Sequence[api.ScoredPoint]) -> list[Hit]:
+    hits = [Hit(id=str(point.id), score=float(point.score)) for point in points]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def _sparse(vector: SparseVector) -> api.SparseVector:
+    from qdrant_client import models as api
+
+    return api.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+
+
+def _filter(filter: Filter | None) -> api.Filter | None:
+    from qdrant_client import models as api
+
+    return None if filter is None else api.Filter.model_validate(filter_json(filter))
+
+
+def _payload_index(kind: str) -> Any:
+    from qdrant_client import models as api
+
+    match kind:
+        case "integer":
+            return api.IntegerIndexParams(type=api.IntegerIndexType.INTEGER, lookup=True, range=True)
+        case "float":
+            return api.FloatIndexParams(type=api.FloatIndexType.FLOAT)
+        case _:
+            return api.KeywordIndexParams(type=api.KeywordIndexType.KEYWORD, is_tenant=kind == "tenant" or None)
