@@ -17,7 +17,7 @@ from genai.config.index import BM25Config, IndexConfig
 from genai.errors import DataError, GenaiError
 from genai.index.encoding import embed_missing, has_missing
 from genai.index.generations import begin_generation, note_average, note_published
-from genai.index.interfaces import Encoder, Engine, Point, Writer
+from genai.index.interfaces import Encoder, Engine, NamedByAlias, Point, Writer
 from genai.index.ledger import Ledger
 from genai.index.ledger_records import Generation, GenerationState
 from genai.index.shape import Shape
@@ -91,7 +91,10 @@ class Applier:
         return self._apply(fresh, state or generation.state, instead_of=generation.name)
 
     def sweep(self) -> None:
-        """Let the engine remove what no generation needs."""
+        """Let the engine name what is live, where it has names, and remove what no generation needs."""
+        live = self.ledger.live()
+        if live is not None and live.token is not None and isinstance(self.engine, NamedByAlias):
+            self.engine.make_live(live.spec(self.ledger.name), live.token)
         self.engine.sweep({generation.name: generation.token for generation in self.ledger.generations()})
 
     def _outdated(self, generation: Generation) -> str | None:

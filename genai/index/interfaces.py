@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from genai.config.index import ColumnType
 from genai.index.filters import Filter
@@ -261,3 +261,11 @@ class Engine(Protocol):
         Args:
             tokens: generation -> the token that it still needs.
         """
+
+
+@runtime_checkable
+class NamedByAlias(Protocol):
+    """An engine that other programs ask as well, by a name that leads to what answers queries now."""
+
+    def make_live(self, spec: Spec, token: str) -> None:
+        """Let the name lead to this state, at once."""

@@ -60,8 +60,8 @@ class Result:
 class Index:
     """An index to ask.
 
-    May be asked by several threads at once: engines search in parallel, a model of this process embeds for one of them
-    at a time. A process that forks opens its own.
+    May be asked by several threads at once: engines search in parallel (but for qdrant_edge, which keeps Python's lock
+    while it does), a model of this process embeds for one of them at a time. A process that forks opens its own.
 
     Args:
         ledger: opened for this object alone; closed with it.

@@ -122,7 +122,9 @@ class Snapshots:
         finally:
             with self._lock:
                 snapshot.num_users -= 1
-                _close_if_done(snapshot)
+                done = snapshot.is_replaced and snapshot.num_users == 0
+            if done:  # outside of the lock: closing takes a while
+                snapshot.reader.close()
 
     def look_again(self) -> None:
         """Let the next one who asks look into the ledger, whether or not it seems to have changed."""

@@ -1,4 +1,4 @@
-"""LanceDB as engine: tables on this machine's disk or in a bucket; the only door to `lancedb`.
+"""LanceDB as engine: tables on this machine's disk or in a bucket.
 
 A generation is a table; every write makes a new version of it, and a state is one of these versions, which stays as it
 is. Old versions are kept for `KEEP_S`, long enough for readers that have one open, since a bucket knows no locks.
@@ -23,18 +23,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genai.config.index import ColumnType, LanceDbConfig
+from genai.config.index import LanceDbConfig
 from genai.errors import DataError, GenaiError, MissingExtraError
-from genai.index.engines.columns import Column, filter_mask, make_column
-from genai.index.engines.lancedb_filters import TENANT, column_name, filter_sql
-from genai.index.engines.postings import Postings, make_postings
-from genai.index.filters import Filter, held_values
+from genai.index.engines.lancedb_filters import filter_sql
+from genai.index.engines.lancedb_rows import Words, add_columns, make_rows, make_schema, read_words
+from genai.index.filters import Filter
 from genai.index.interfaces import Hit, Point, SparseVector, Spec, VectorQuery
 from genai.log import get_logger
 from genai.storage import atomic, is_remote
 
 if TYPE_CHECKING:
-    import pyarrow
     from lancedb.db import DBConnection
     from lancedb.table import Table
 
@@ -63,7 +61,7 @@ class LanceDbEngine:
 
     def __init__(self, config: LanceDbConfig, folder: Path, *, index: str) -> None:
         if importlib.util.find_spec("lancedb") is None:
-            raise MissingExtraError("lancedb", extra="index", needed_for="engine lancedb")
+            raise MissingExtraError("lancedb", extra="lancedb", needed_for="engine lancedb")
         self._config = config
         base = str(folder) if config.uri is None else config.uri.rstrip("/")
         self._uri = f"{base}/{atomic.safe_name(index, kind='index')}"
@@ -74,13 +72,13 @@ class LanceDbEngine:
         with _explained(self._uri, self._index):
             if token is None:
                 name = f"{atomic.safe_name(spec.generation)}.{secrets.token_hex(4)}"
-                table = self._database.create_table(name, schema=_schema(spec))
+                table = self._database.create_table(name, schema=make_schema(spec))
             else:
                 table, version = self._table(token)
                 if table.version != version:  # a writer died before its version was noted
                     table.checkout(version)
                     table.restore()
-                _add_columns(table, _schema(spec))
+                add_columns(table, make_schema(spec))
         return LanceDbWriter(table, spec, self._config.exact_below, self._uri, self._index)
 
     def reader(self, spec: Spec, token: str) -> LanceDbReader:
@@ -171,7 +169,7 @@ class LanceDbWriter:
                 self._table.delete(f"id IN ({listed})")
             points = [point for point in self._waiting.values() if point is not None]
             if points:
-                self._table.add(_rows(points, self._spec))
+                self._table.add(make_rows(points, self._spec))
                 self._is_new = False
         self._waiting = {}
 
@@ -241,37 +239,8 @@ class LanceDbReader:
         return sorted((Hit(id=id, score=1.0 - distance) for id, distance in pairs), key=_rank)
 
     @cached_property
-    def _words(self) -> _Words:
-        columns = {column_name(column): (column, kind) for column, kind in _all_columns(self._spec).items()}
-        there = [name for name in columns if name in self._table.schema.names]
-        rows = self._table.search().select(["id", "terms", "weights", *there]).limit(None).to_arrow().sort_by("id")
-        vectors = zip(_lists(rows["terms"], np.uint32), _lists(rows["weights"], np.float32), strict=True)
-        return _Words(
-            ids=rows["id"].to_pylist(),
-            postings=make_postings([SparseVector(indices=terms, values=weights) for terms, weights in vectors]),
-            columns={
-                columns[name][0]: make_column(columns[name][1], name, [{name: v} for v in rows[name].to_pylist()])
-                for name in there
-            },
-        )
-
-
-class _Words:
-    """The words of all points, with what filters ask for."""
-
-    def __init__(self, *, ids: list[str], postings: Postings, columns: Mapping[str, Column]) -> None:
-        self._ids = ids
-        self._postings = postings
-        self._columns = columns
-
-    def search(self, vector: SparseVector, limit: int, filter: Filter | None) -> list[Hit]:
-        scores = self._postings.scores(vector, len(self._ids))
-        found = scores > 0
-        if filter is not None:
-            found &= filter_mask(filter, self._columns, len(self._ids))
-        rows = np.flatnonzero(found)
-        order = rows[np.lexsort((rows, -scores[rows]))[:limit]]  # rows are in the order of the ids
-        return [Hit(id=self._ids[row], score=float(scores[row])) for row in order]
+    def _words(self) -> Words:
+        return read_words(self._table, self._spec)
 
 
 def _prune(table: Table) -> None:
@@ -294,67 +263,6 @@ def _prune(table: Table) -> None:
 
 def _rank(hit: Hit) -> tuple[float, str]:
     return -hit.score, hit.id
-
-
-def _all_columns(spec: Spec) -> dict[str, ColumnType]:
-    return {**spec.columns, **({TENANT: "keyword"} if spec.has_tenants else {})}
-
-
-def _schema(spec: Spec) -> pyarrow.Schema:
-    import pyarrow as pa
-
-    types = {
-        "keyword": pa.list_(pa.string()),
-        "integer": pa.int64(),
-        "float": pa.float64(),
-        "boolean": pa.bool_(),
-        "datetime": pa.float64(),
-    }
-    return pa.schema(
-        [
-            ("id", pa.string()),
-            ("dense", pa.list_(pa.float32(), spec.dimension)),
-            ("terms", pa.list_(pa.uint32())),
-            ("weights", pa.list_(pa.float32())),
-            *((column_name(column), types[kind]) for column, kind in _all_columns(spec).items()),
-        ]
-    )
-
-
-def _rows(points: Sequence[Point], spec: Spec) -> pyarrow.Table:
-    import pyarrow as pa
-
-    schema = _schema(spec)
-    dense = np.concatenate([np.asarray(point.dense, dtype=np.float32) for point in points])
-    data: dict[str, Any] = {
-        "id": [point.id for point in points],
-        "dense": pa.FixedSizeListArray.from_arrays(pa.array(dense), spec.dimension),
-        "terms": pa.array([point.sparse.indices for point in points], pa.list_(pa.uint32())),
-        "weights": pa.array([point.sparse.values for point in points], pa.list_(pa.float32())),
-    }
-    for column, kind in _all_columns(spec).items():
-        held = [held_values(point.payload, column) for point in points]
-        values = [(list(items) if kind == "keyword" else items[0]) if items else None for items in held]
-        data[column_name(column)] = pa.array(values, schema.field(column_name(column)).type)
-    return pa.table(data, schema=schema)
-
-
-def _add_columns(table: Table, schema: pyarrow.Schema) -> None:
-    """Bring a table's columns up to those that are declared now; what has another type is emptied."""
-    wanted = {field.name: field.type for field in schema}
-    there = {field.name: field.type for field in table.schema}
-    doomed = [name for name, kind in there.items() if wanted.get(name) != kind]
-    if doomed:
-        table.drop_columns(doomed)
-    added = [field for field in schema if field.name not in there or field.name in doomed]
-    if added:
-        import pyarrow as pa
-
-        table.add_columns(pa.schema(added))
-
-
-def _lists(column: pyarrow.ChunkedArray, dtype: Any) -> list[Any]:
-    return [np.asarray(items, dtype=dtype) for items in column.to_pylist()]
 
 
 def _split(token: str) -> tuple[str, int]:
@@ -404,6 +312,6 @@ def _explained(uri: str, index: str) -> Iterator[None]:
             raise DataError(
                 f"this state of the index is not there (any more): {first}",
                 where=uri,
-                fix=f"`genai index verify {index}` makes it anew from the ledger, without embedding anything",
+                fix=f"`genai index rebuild {index}` makes it anew from the ledger, without embedding anything",
             ) from error
         raise GenaiError(f"LanceDB: {first}", where=uri) from error

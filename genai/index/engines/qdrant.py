@@ -1,4 +1,4 @@
-"""A Qdrant server or cluster as engine; the only door to `qdrant_client`.
+"""A Qdrant server or cluster as engine.
 
 A generation is a collection, `genai~<index>~<generation>~<build>`; a generation that is begun anew gets a new one, so
 that readers go on with the old one until the ledger names the other. A server has no snapshots that can be searched:
@@ -12,17 +12,13 @@ by its new text or by its old one, but never half of it.
 from __future__ import annotations
 
 import importlib.util
-import math
 import secrets
-import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genai.config.index import QdrantConfig
-from genai.config.secrets import resolve
-from genai.errors import CredentialsError, DataError, GenaiError, MissingExtraError
+from genai.errors import MissingExtraError
 from genai.index.engines.qdrant_filters import (
     DENSE,
     OVERSAMPLING,
@@ -31,19 +27,17 @@ from genai.index.engines.qdrant_filters import (
     payload_indexes,
     payload_of,
 )
+from genai.index.engines.qdrant_server import Server
 from genai.index.filters import Filter
 from genai.index.interfaces import Hit, Point, SparseVector, Spec, VectorQuery
 from genai.log import get_logger
 from genai.storage import atomic
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient
     from qdrant_client import models as api
 
 _UPSERT_POINTS = 256
 _SCROLL_POINTS = 5000
-_PAUSES_S = (0.5, 1.0, 2.0)
-"""Between attempts, when the server does not answer or is busy; all that is asked of it can be asked twice."""
 _log = get_logger(__name__)
 
 
@@ -56,9 +50,9 @@ class QdrantEngine:
 
     def __init__(self, config: QdrantConfig, folder: Path, *, index: str) -> None:
         if importlib.util.find_spec("qdrant_client") is None:
-            raise MissingExtraError("qdrant_client", extra="index", needed_for="engine qdrant")
+            raise MissingExtraError("qdrant_client", extra="qdrant", needed_for="engine qdrant")
         self._config = config
-        self._server = _Server(config)
+        self._server = Server(config)
         self._index = atomic.safe_name(index, kind="index")
 
     def writer(self, spec: Spec, token: str | None) -> QdrantWriter:
@@ -144,7 +138,7 @@ class QdrantEngine:
 class QdrantWriter:
     """Every call has reached the server's log when it returns."""
 
-    def __init__(self, server: _Server, collection: str, spec: Spec) -> None:
+    def __init__(self, server: Server, collection: str, spec: Spec) -> None:
         self._server = server
         self._collection = collection
         self._spec = spec
@@ -188,7 +182,7 @@ class QdrantWriter:
 class QdrantReader:
     """Searches a collection; threads may do so at the same time."""
 
-    def __init__(self, server: _Server, collection: str, config: QdrantConfig) -> None:
+    def __init__(self, server: Server, collection: str, config: QdrantConfig) -> None:
         self._server = server
         self._collection = collection
         self._ef = config.hnsw.ef
@@ -229,100 +223,6 @@ class QdrantReader:
             with_payload=False,
             with_vector=False,
         )
-
-
-class _Server:
-    """One client, connected when it is first asked."""
-
-    def __init__(self, config: QdrantConfig) -> None:
-        self._config = config
-        self._client: QdrantClient | None = None
-        self.is_local = not config.url.startswith(("http://", "https://"))
-
-    def ask(self, method: str, *arguments: Any, **settings: Any) -> Any:
-        """What a method of the client gives, tried again a few times while nobody answers.
-
-        Raises:
-            CredentialsError: the key is missing or refused.
-            GenaiError: the server cannot be reached, or refuses the request.
-        """
-        from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
-
-        for pause_s in (*_PAUSES_S, None):
-            try:
-                return getattr(self._connect(), method)(*arguments, **settings)
-            except ResponseHandlingException as error:
-                if pause_s is None:
-                    raise GenaiError(
-                        f"the Qdrant server cannot be reached: {error.source}",
-                        where=self._config.url,
-                        fix="see whether it runs, and whether engine.url is right",
-                    ) from error
-            except ValueError as error:  # of local mode
-                if not self.is_local or "not found" not in str(error):
-                    raise
-                raise self.gone(str(error)) from error
-            except UnexpectedResponse as error:
-                if pause_s is None or error.status_code not in (429, 500, 502, 503, 504):
-                    raise self._explained(error) from error
-            time.sleep(pause_s)
-        raise AssertionError("the last attempt returns or raises")
-
-    def gone(self, reason: str) -> DataError:
-        """The error to raise when a collection is not there (any more)."""
-        return DataError(
-            reason,
-            where=self._config.url,
-            fix="`genai index verify NAME` makes it anew from the ledger, without embedding anything",
-        )
-
-    def _connect(self) -> QdrantClient:
-        from qdrant_client import QdrantClient
-
-        if self._client is None:
-            url, key = self._config.url, self._config.api_key
-            if url == ":memory:":
-                self._client = QdrantClient(":memory:", force_disable_check_same_thread=True)
-            elif self.is_local:
-                self._client = self._open_folder(url)
-            else:
-                with warnings.catch_warnings(action="ignore"):  # that a key travels over http, to this machine say
-                    self._client = QdrantClient(
-                        url=url,
-                        api_key=None if key is None else resolve(key),
-                        timeout=math.ceil(self._config.timeout_s),
-                        check_compatibility=False,
-                    )
-        return self._client
-
-    def _open_folder(self, path: str) -> QdrantClient:
-        from qdrant_client import QdrantClient
-
-        try:
-            return QdrantClient(path=path, force_disable_check_same_thread=True)
-        except RuntimeError as error:
-            raise GenaiError(
-                "another process has this folder of the client's local mode open",
-                where=path,
-                fix="use engine qdrant_edge, or a server, when several processes are to search",
-            ) from error
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("portalocker", extra="index", needed_for="a local folder of Qdrant") from error
-
-    def _explained(self, error: Any) -> GenaiError:
-        if error.status_code in (401, 403):
-            return CredentialsError(
-                "the Qdrant server refuses the key" if self._config.api_key else "the Qdrant server wants a key",
-                where=self._config.url,
-                fix="set engine.api_key to env:NAME or file:PATH",
-            )
-        try:
-            said = error.structured()["status"]["error"]
-        except (ValueError, KeyError, TypeError):
-            said = error.reason_phrase
-        if error.status_code == 404:
-            return self.gone(said)
-        return GenaiError(f"the Qdrant server answers {error.status_code}: {said}", where=self._config.url)
 
 
 def _hits(points: Sequence[api.ScoredPoint]) -> list[Hit]:

@@ -217,7 +217,7 @@ def _optimize(folder: Path, num_points: int) -> None:
         return
     module = "genai.index.engines.edge_optimize"
     process = subprocess.Popen(
-        [sys.executable, "-m", module, str(folder), str(os.getpid())], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-m", module, str(folder), str(os.getpid())], stderr=subprocess.PIPE, text=True
     )
     try:
         _, said = process.communicate()

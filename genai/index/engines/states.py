@@ -104,14 +104,14 @@ class States:
         return DataError(
             f"this state of the index is damaged: {reason}",
             where=str(path),
-            fix=f"`genai index verify {self._index}` makes it anew from the ledger, without embedding anything",
+            fix=f"`genai index rebuild {self._index}` makes it anew from the ledger, without embedding anything",
         )
 
     def _gone(self, path: Path) -> DataError:
         return DataError(
             "this state of the index is not there (any more)",
             where=str(path),
-            fix=f"`genai index verify {self._index}` makes it anew from the ledger, without embedding anything",
+            fix=f"`genai index rebuild {self._index}` makes it anew from the ledger, without embedding anything",
         )
 
     def _check(self, path: Path) -> None:

@@ -359,7 +359,7 @@ def test_a_state_that_is_not_there_is_an_error(engine: Engine, kind: str) -> Non
     token = published(engine, make_points(range(3)))
     wrong = "000009-00000000" if kind in FILES else token.replace("g1", "g3")
     for attempt in (engine.reader, engine.writer):
-        with pytest.raises(DataError, match=r"genai index verify"):
+        with pytest.raises(DataError, match=r"genai index rebuild"):
             attempt(SPEC, wrong)
 
 
@@ -397,7 +397,7 @@ def test_a_damaged_state_is_named_and_not_opened(engine: Engine, tmp_path: Path)
     largest = max((path for path in state.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     content = largest.read_bytes()
     largest.write_bytes(content[:-7])
-    with pytest.raises(DataError, match=r"is damaged: .* bytes instead of .*genai index verify faq"):
+    with pytest.raises(DataError, match=r"is damaged: .* bytes instead of .*genai index rebuild faq"):
         engine.reader(SPEC, token)
     largest.unlink()
     with pytest.raises(DataError, match=r"is damaged: .* is missing"):

@@ -54,7 +54,7 @@ def test_an_index_in_a_bucket(s3_bucket: str, tmp_path: Path) -> None:
     again.sweep({})
     assert tables(again) == []
     assert not (tmp_path / "unused").exists()
-    with pytest.raises(DataError, match=r"not there \(any more\).*genai index verify faq"):
+    with pytest.raises(DataError, match=r"not there \(any more\).*genai index rebuild faq"):
         again.reader(SPEC, after)
 
 
@@ -151,7 +151,7 @@ def test_the_index_over_the_vectors_finds_enough(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"needs the package 'lancedb'.*\[index\]"):
+    with pytest.raises(MissingExtraError, match=r"needs the package 'lancedb'.*\[lancedb\]"):
         open_engine(LanceDbConfig(), tmp_path, index="faq")
 
 

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 from engine_points import SPEC, make_points, nearest, query_vector
+from toy_index import DIMENSION, ToyIndex, WordEncoder, document, make_config
 
+from genai.config.embedding import EmbeddingConfig
 from genai.config.index import QdrantConfig
 from genai.errors import CredentialsError, DataError, GenaiError, MissingExtraError
-from genai.index.engines import open_engine, qdrant
+from genai.index.engines import open_engine, qdrant, qdrant_server
 from genai.index.engines.qdrant_filters import payload_key
+from genai.index.engines.qdrant_server import Server
 from genai.index.filters import Compare
 from genai.index.interfaces import Engine, VectorQuery
+from genai.index.swap import rollback, swap
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +38,7 @@ def url(start_process: StartProcess) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qdrant, "_PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(qdrant_server, "_PAUSES_S", (0.01, 0.01))
 
 
 def make_engine(url: str, *, index: str = "faq", api_key: str | None = None) -> Engine:
@@ -42,7 +46,7 @@ def make_engine(url: str, *, index: str = "faq", api_key: str | None = None) -> 
 
 
 def collections(url: str) -> list[str]:
-    return sorted(found.name for found in qdrant._Server(QdrantConfig(url=url)).ask("get_collections").collections)
+    return sorted(found.name for found in Server(QdrantConfig(url=url)).ask("get_collections").collections)
 
 
 def publish(engine: Engine, numbers: range, token: str | None = None) -> str:
@@ -71,7 +75,7 @@ def test_everything_goes_over_http(url: str) -> None:
     assert hits[1][0].id == points[5].id
     assert 0 < reader.count(passing) < reader.count() == 298
     engine.sweep({})
-    with pytest.raises(DataError, match=r"doesn't exist.*genai index verify"):
+    with pytest.raises(DataError, match=r"doesn't exist.*genai index rebuild"):
         reader.search([VectorQuery(vector=query_vector(1), limit=7)])
 
 
@@ -93,7 +97,7 @@ def test_the_index_over_the_payload_follows_the_columns(url: str) -> None:
     token = publish(engine, range(3))
     narrow = replace(SPEC, columns={"year": "keyword", "new": "float"}, has_tenants=True)
     engine.writer(narrow, token).close()
-    schema = qdrant._Server(QdrantConfig(url=url)).ask("get_collection", token.partition("/")[0]).payload_schema
+    schema = Server(QdrantConfig(url=url)).ask("get_collection", token.partition("/")[0]).payload_schema
     kinds = {key: info.data_type.value for key, info in schema.items()}
     assert kinds["year"] == kinds["_tenant"] == "keyword"
     assert kinds["new"] == "float"
@@ -103,7 +107,7 @@ def test_the_index_over_the_payload_follows_the_columns(url: str) -> None:
 
 def test_the_alias_moves_to_the_live_collection(url: str) -> None:
     engine = make_engine(url, index="swapped")
-    server = qdrant._Server(QdrantConfig(url=url))
+    server = Server(QdrantConfig(url=url))
     assert isinstance(engine, qdrant.QdrantEngine)
     for _ in range(2):
         token = publish(engine, range(3))
@@ -151,5 +155,29 @@ def test_a_folder_of_local_mode_is_kept_and_has_one_owner(tmp_path: Path) -> Non
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"engine qdrant needs the package 'qdrant_client'.*\[index\]"):
+    with pytest.raises(MissingExtraError, match=r"engine qdrant needs the package 'qdrant_client'.*\[qdrant\]"):
         make_engine(":memory:")
+
+
+def test_the_alias_leads_to_what_answers(url: str, tmp_path: Path) -> None:
+    toy = ToyIndex(make_config(tmp_path, engine=QdrantConfig(url=url)))
+
+    def dimension() -> int:
+        found = {
+            each.alias_name: each.collection_name for each in Server(QdrantConfig(url=url)).ask("get_aliases").aliases
+        }
+        (params,) = (
+            Server(QdrantConfig(url=url)).ask("get_collection", found["genai_toy"]).config.params.vectors.values()
+        )
+        return int(params.size)
+
+    toy.put(document("a", "one two"), document("b", "three four"))
+    assert dimension() == DIMENSION
+    other = EmbeddingConfig(model="words", dimension=DIMENSION // 2)
+    toy.encoders.clear()
+    opened = {each: WordEncoder(each) for each in (toy.config.embedding, other)}
+    swap(toy.ledger, toy.engine(), toy.config, other, encoder_of=opened.__getitem__, queries=None, wait_s=10.0)
+    assert dimension() == DIMENSION // 2
+    rollback(toy.ledger, toy.engine(), toy.config, encoder_of=opened.__getitem__)
+    assert dimension() == DIMENSION
+    toy.close()
