@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.integration
 
 MAX_LINES = 8
 MAX_CPU_S = 0.6
+MAX_STARTS = 20
+"""The same as a multiple of what starting Python takes, which is 0.03 CPU-seconds on an ordinary core."""
 HEAVY = {"torch", "transformers", "peft", "safetensors", "boto3"}
 
 RECORD_MODULES = """
@@ -190,6 +193,14 @@ def tell(place: Any) -> Callable[..., Told]:
     return run
 
 
+def cpu_of_python() -> float:
+    """CPU-seconds of `python -c pass`."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def write(place: Any, changes: dict[str, Any]) -> None:
     """tiny.yaml with dotted keys changed."""
     path = place.write(model={}, train_loader={})
@@ -236,7 +247,10 @@ def test_a_mistake_is_told_in_a_few_lines_with_place_cause_and_fix(place: Any, t
         assert not told.modules & HEAVY
     if not mistake.heavy and mistake.cheap:
         again = (tell("tiny.yaml", prelude=mistake.prelude).cpu_s for _ in range(3))
-        assert told.cpu_s <= MAX_CPU_S or any(cpu_s <= MAX_CPU_S for cpu_s in again), told.cpu_s
+        limit = MAX_CPU_S
+        if told.cpu_s > limit:  # on a core that two busy threads share everything takes twice the CPU time
+            limit = max(limit, MAX_STARTS * min(cpu_of_python() for _ in range(3)))
+        assert told.cpu_s <= limit or any(cpu_s <= limit for cpu_s in again), (told.cpu_s, limit)
 
 
 @pytest.mark.parametrize(

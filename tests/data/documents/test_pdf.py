@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import gzip
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,8 +9,6 @@ from document_makers import make_pdf
 
 from genai.data.documents.pdf import parse_pdf
 from genai.errors import DataError, MissingExtraError
-
-POLICY = Path("/usr/share/doc/debian-policy/policy.pdf.gz")
 
 
 def test_pages_and_their_starts() -> None:
@@ -59,11 +57,29 @@ def test_without_pdfium_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     assert caught.value.extra == "index"
 
 
-@pytest.mark.skipif(not POLICY.exists(), reason="needs Debian's policy as a PDF: apt-get install debian-policy")
-def test_a_real_book() -> None:
-    document = parse_pdf(gzip.decompress(POLICY.read_bytes()))
-    assert len(document.page_starts) > 100
+@pytest.mark.integration
+@pytest.mark.needs("chromium")
+def test_what_a_browser_prints(tmp_path: Path) -> None:
+    words = [f"Sentence number {number} is about façades, ﬁtting and 50 mm of screed." for number in range(400)]
+    rows = "".join(f"<p>{word}</p>" for word in words)
+    (tmp_path / "page.html").write_text(f"<meta charset=utf-8><h1>Building . . . . . . . . . . . . . . 7</h1>{rows}")
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-pdf-header-footer",
+        f"--user-data-dir={tmp_path / 'user'}",
+    ]
+    subprocess.run(
+        ["chromium", *flags, f"--print-to-pdf={tmp_path / 'page.pdf'}", (tmp_path / "page.html").as_uri()],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    document = parse_pdf((tmp_path / "page.pdf").read_bytes())
+    text = document.text.replace("\n", " ").replace("ﬁ", "fi")
+    assert len(document.page_starts) > 5
     assert list(document.page_starts) == sorted(document.page_starts)
-    assert "The Debian Archive" in document.text
+    assert all(word.replace("ﬁ", "fi") in " ".join(text.split()) for word in words)
     assert ". . . ." not in document.text
     assert "\r" not in document.text and "\ufffe" not in document.text
