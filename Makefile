@@ -54,6 +54,10 @@ test-slow: $(VENV)/.dev test-deps ## the slow tests
 bench: $(VENV)/.dev ## the benchmarks behind docs/benchmarks.md (long)
 	@set -e; for script in scripts/bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
+.PHONY: bench-large
+bench-large: $(VENV)/.dev ## search one million vectors, beside faiss (hours)
+	@$(BIN)/python scripts/bench/index.py --large --install-peers
+
 .PHONY: docs
 docs: $(VENV)/.dev ## write anew what is generated in docs/
 	@$(BIN)/python scripts/docs.py

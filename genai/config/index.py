@@ -94,7 +94,7 @@ class HnswConfig:
     """Edges a node."""
     ef_construct: PositiveInt = 100
     """Candidates while it is built."""
-    ef: PositiveInt = 64
+    ef: PositiveInt = 128
     """Candidates while it is searched: more finds more and takes longer."""
 
 

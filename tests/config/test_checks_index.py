@@ -123,4 +123,4 @@ def test_the_engine_is_qdrant_edge_unless_it_is_named(write: Write) -> None:
     assert isinstance(load(write(MINIMAL), IndexConfig).config.engine, QdrantEdgeConfig)
     assert isinstance(load(write(MINIMAL), IndexConfig, ["engine.name=exact"]).config.engine, ExactConfig)
     given = load(write(MINIMAL), IndexConfig, ["engine={name: qdrant, url: http://127.0.0.1:6333}"]).config.engine
-    assert isinstance(given, QdrantConfig) and given.hnsw.ef == 64
+    assert isinstance(given, QdrantConfig) and given.hnsw.ef == 128

@@ -297,7 +297,7 @@ def test_a_table_in_a_bucket_whose_server_goes_away_and_comes_back(
                 append("k5")
                 committed = time.monotonic()
                 wait_until(lambda: len(reports) == 3, thread)
-                assert time.monotonic() - committed < 5.0
+                assert time.monotonic() - committed < 30.0
                 stop.ask()
                 thread.join()
         finally:

@@ -110,7 +110,7 @@ def test_following_a_table_until_a_signal(place: Path, start: Any, number: int, 
     committed = time.monotonic()
     merge_rows(place / "table", [{**ROWS[0], "text": NEW_TEXT}])
     wait_until(lambda: upserted() == 1)
-    assert time.monotonic() - committed < 5
+    assert time.monotonic() - committed < 30
     follower.send_signal(number)
     _, err = follower.communicate()
     assert follower.returncode == code, err

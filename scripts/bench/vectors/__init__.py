@@ -1,0 +1,1 @@
+"""The parts of index.py: what is searched, by whom, and what a sync costs."""
