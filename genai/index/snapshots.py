@@ -72,6 +72,11 @@ class Snapshot:
     num_users: int = 0
     is_replaced: bool = False
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody asks it now, or will."""
+        return self.is_replaced and self.num_users == 0
+
 
 class Snapshots:
     """Gives the newest snapshot to whoever asks, and closes the ones before when their last user is done.
@@ -122,7 +127,7 @@ class Snapshots:
         finally:
             with self._lock:
                 snapshot.num_users -= 1
-                done = snapshot.is_replaced and snapshot.num_users == 0
+                done = snapshot.is_done
             if done:  # outside of the lock: closing takes a while
                 snapshot.reader.close()
 
@@ -200,9 +205,5 @@ class Snapshots:
         before, self._newest = self._newest, snapshot
         if before is not None:
             before.is_replaced = True
-            _close_if_done(before)
-
-
-def _close_if_done(snapshot: Snapshot) -> None:
-    if snapshot.is_replaced and snapshot.num_users == 0:
-        snapshot.reader.close()
+            if before.is_done:
+                before.reader.close()

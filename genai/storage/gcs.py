@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from genai.errors import CredentialsError, DataError, MissingExtraError
+from genai.errors import CredentialsError, DataError, GenaiError, MissingExtraError
 from genai.log import get_logger
 from genai.storage.base import ObjectInfo
 from genai.storage.bucket_errors import Fault, Hints, one_line
@@ -84,8 +84,14 @@ def _file_system(url: str) -> Any:
         raise CredentialsError(said, where=url, fix=_HINTS.credentials) from error
 
 
-class _SessionGoneError(Exception):
-    """Google has dropped an upload in parts, as it does after a week."""
+class _SessionGoneError(GenaiError):
+    """Google has dropped an upload in parts, as it does after a week.
+
+    The session's URL is not told: whoever knows it may write.
+    """
+
+    def __init__(self, where: str) -> None:
+        super().__init__("Google has dropped the upload", where=where, fix="upload it again")
 
 
 class GcsBucket:
@@ -235,7 +241,7 @@ class GcsBucket:
             answer, _ = self._fs.call("PUT", session, headers=headers, data=io.BytesIO(data))
         except Exception as error:
             if isinstance(error, FileNotFoundError) or _status(error) in _SESSION_GONE:
-                raise _SessionGoneError(session) from error
+                raise _SessionGoneError(f"gs://{self.name}") from error
             raise
         return _end_of_range(answer) if "Range" in answer else end
 

@@ -2,35 +2,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fake_tables import open_fake
 
 from genai.data.convert.inputs import HubOptions, Inputs, find_inputs
 from genai.data.convert.pieces import Part
 from genai.data.faults import DataConfigError
 from genai.data.readers import Record, SourceFile, read_file, read_line_range, read_row_groups, row_group_sizes
 from genai.errors import UsageError
-
-
-@dataclass(frozen=True, kw_only=True)
-class FakeTable:
-    """Two files of a table."""
-
-    uri: str
-    version: int
-    schema: Mapping[str, str] = field(default_factory=lambda: {"text": "string"})
-    file_bytes: tuple[int, ...] = (60, 60)
-
-    def rows(self, start: int, end: int) -> Iterator[dict[str, Any]]:
-        yield from ({"text": f"file {number}"} for number in range(start, end))
-
-
-def open_fake(uri: str, version: int | None) -> FakeTable:
-    return FakeTable(uri=uri, version=7 if version is None else version)
 
 
 @pytest.fixture
