@@ -12,53 +12,13 @@ from typing import Any, Literal
 
 from genai.config.fields import (
     NonNegativeInt,
-    PositiveDurationText,
     PositiveFloat,
     PositiveInt,
     Share,
 )
-from genai.config.training import (
-    AdamWConfig,
-    AlgorithmsConfig,
-    CallbacksConfig,
-    CosineConfig,
-    FsdpConfig,
-    LoggersConfig,
-    OptimizerConfig,
-    ParallelConfig,
-    SchedulerConfig,
-)
+from genai.config.training import CausalTrainingConfig, PeftConfig
 
 # --- model ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class PeftConfig:
-    """A low-rank adapter trained in place of the whole model; the names are peft's."""
-
-    peft_type: Literal["LORA"] = "LORA"
-    """The kind of adapter."""
-    task_type: Literal["CAUSAL_LM"] = "CAUSAL_LM"
-    """Kept for llm-foundry's files."""
-    r: PositiveInt = 16
-    """Rank of the update matrices."""
-    lora_alpha: PositiveFloat = 32
-    """Scale of the update: it is multiplied by lora_alpha / r (by lora_alpha / sqrt(r) with use_rslora)."""
-    lora_dropout: Share = 0.0
-    """Dropout on the adapter's input while training."""
-    target_modules: str | list[str] = "all-linear"
-    """Names (or one regular expression) of the linear layers that get an adapter; `all-linear` takes all but the
-    output layer."""
-    modules_to_save: list[str] | None = None
-    """Modules trained in full and saved beside the adapter, e.g. [embed_tokens, lm_head] after adding tokens."""
-    use_dora: bool = False
-    """DoRA: learn the magnitude and the direction of the update apart (arXiv:2402.09353)."""
-    use_rslora: bool = False
-    """Rank-stabilised scaling (arXiv:2312.03732)."""
-    bias: Literal["none", "all", "lora_only"] = "none"
-    """Which bias terms are trained."""
-    init_lora_weights: bool | Literal["gaussian", "pissa", "olora"] = True
-    """How A and B start; with the default B is zero, so that training starts from the base model exactly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +193,7 @@ class DataConfig:
     """Thresholds that stop the job."""
 
 
-# --- proofs, comparison, export ---------------------------------------------------------------------------------------
+# --- proofs, comparison -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,30 +234,13 @@ class CompareConfig:
     """Length of an answer."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """What is written to the run's model/ folder at the end."""
-
-    formats: list[Literal["hf", "gguf"]] = field(default_factory=lambda: ["hf"])
-    """hf, always written: a folder that plain transformers loads (an adapter is merged into it and kept beside it).
-    gguf: also one file for llama.cpp and Ollama."""
-
-
 # --- the job ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(CausalTrainingConfig):
     """`genai finetune`: go on training a pretrained causal language model on rows of your own."""
 
-    variables: dict[str, Any] = field(default_factory=dict)
-    """Values to refer to elsewhere as ${variables.NAME}."""
-    run_name: str | None = None
-    """Name of the run directory; by default the file's stem and a hash of the config."""
-    runs_dir: str = "runs"
-    """Where run directories lie."""
-    seed: NonNegativeInt = 17
-    """Seed of everything random."""
     max_seq_len: PositiveInt = 1024
     """Longest sequence in tokens."""
     model: HFCausalLMConfig
@@ -310,60 +253,11 @@ class FinetuneConfig:
     """Rows to train on."""
     eval_loader: FinetuningLoaderConfig | None = None
     """Rows to evaluate on; or use data.split."""
-    optimizer: OptimizerConfig = field(default_factory=AdamWConfig)
-    """How weights are moved."""
-    scheduler: SchedulerConfig = field(default_factory=CosineConfig)
-    """Course of the learning rate."""
-    algorithms: AlgorithmsConfig = field(default_factory=AlgorithmsConfig)
-    """Changes to the training step."""
-    max_duration: PositiveDurationText = "1ep"
-    """How long to train."""
     global_train_batch_size: PositiveInt = 8
     """Rows an optimizer step, over all devices; with packing a row is a filled row of max_seq_len."""
-    device_train_microbatch_size: Literal["auto"] | PositiveInt = "auto"
-    """Rows a forward pass; auto takes what fits into memory. The gradient does not depend on it."""
-    device_eval_batch_size: Literal["auto"] | PositiveInt = "auto"
-    """Rows a forward pass in evaluation."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU when there is one."""
-    num_threads: PositiveInt | None = None
-    """CPU threads; by default as many as the cgroup allows. Part of what makes a run exactly repeatable."""
-    precision: Literal["amp_bf16", "fp32"] = "amp_bf16"
-    """amp_bf16: bfloat16 arithmetic over float32 weights (a frozen base is held in bfloat16); fp32: float32
-    throughout."""
-    deterministic_mode: bool = False
-    """Only deterministic kernels; needed for bit-equal repeats with compile or on a GPU."""
-    compile: bool = False
-    """torch.compile each decoder block; needs a C++ compiler, otherwise the job says so and goes on eagerly."""
-    activation_checkpointing: bool = False
-    """Keep only the inputs of each decoder block and compute the rest again: less memory, about a third more time."""
-    parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    """How several ranks (--nproc) share the work."""
-    fsdp_config: FsdpConfig | None = None
-    """Shard the model over the ranks."""
-    eval_interval: PositiveDurationText = "1ep"
-    """How often to evaluate; it is always done at the end."""
     eval_first: bool = True
     """Evaluate before the first step, so that there is a 'before'."""
-    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
-    """What watches the training."""
-    loggers: LoggersConfig = field(default_factory=LoggersConfig)
-    """Where metrics go."""
-    save_folder: str | None = None
-    """Where checkpoints go, local or s3://; by default checkpoints/ in the run directory."""
-    save_interval: PositiveDurationText = "1ep"
-    """How often to save a checkpoint; one is always saved at the end and on SIGTERM or Ctrl-C."""
-    save_num_checkpoints_to_keep: PositiveInt = 2
-    """The newest ones are kept, and the one with the best evaluation loss."""
-    autoresume: bool = True
-    """The same command again goes on where the run stopped."""
-    resume: Literal["exact", "best_effort"] = "best_effort"
-    """exact: refuse to go on when the continuation could not be bit-equal; best_effort: go on and say what differs."""
-    load_path: str | None = None
-    """Warm start: take the weights (not the optimizer, not the position in the data) of a checkpoint or run."""
     proofs: ProofsConfig = field(default_factory=ProofsConfig)
     """Checks before step 1."""
     compare: CompareConfig = field(default_factory=CompareConfig)
     """Base and tuned side by side at the end."""
-    export: ExportConfig = field(default_factory=ExportConfig)
-    """What is written at the end."""

@@ -21,18 +21,7 @@ from genai.config.fields import (
     Share,
     SizeText,
 )
-from genai.config.finetune import ExportConfig
-from genai.config.training import (
-    AdamWConfig,
-    AlgorithmsConfig,
-    CallbacksConfig,
-    CosineConfig,
-    FsdpConfig,
-    LoggersConfig,
-    OptimizerConfig,
-    ParallelConfig,
-    SchedulerConfig,
-)
+from genai.config.training import CausalTrainingConfig
 
 # --- model ------------------------------------------------------------------------------------------------------------
 
@@ -262,17 +251,9 @@ class PretrainProofsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(CausalTrainingConfig):
     """`genai pretrain`: train a causal language model on streams of tokens, from random weights or further on."""
 
-    variables: dict[str, Any] = field(default_factory=dict)
-    """Values to refer to elsewhere as ${variables.NAME}."""
-    run_name: str | None = None
-    """Name of the run directory; by default the file's stem and a hash of the config."""
-    runs_dir: str = "runs"
-    """Where run directories lie."""
-    seed: NonNegativeInt = 17
-    """Seed of everything random."""
     max_seq_len: PositiveInt = 2048
     """Tokens of a row; shards hold rows of this length or longer ones, whose end is left out."""
     model: ModelConfig
@@ -285,59 +266,13 @@ class PretrainConfig:
     """A held-out stream, whose loss and perplexity are measured."""
     eval_subset_num_batches: PositiveInt | None = None
     """Batches of device_eval_batch_size that an evaluation takes; by default all."""
-    optimizer: OptimizerConfig = field(default_factory=AdamWConfig)
-    """How weights are moved."""
-    scheduler: SchedulerConfig = field(default_factory=CosineConfig)
-    """Course of the learning rate."""
-    algorithms: AlgorithmsConfig = field(default_factory=AlgorithmsConfig)
-    """Changes to the training step."""
     loss: LossConfig = field(default_factory=LossConfig)
     """What is minimised."""
-    max_duration: PositiveDurationText = "1ep"
-    """How long to train."""
     global_train_batch_size: PositiveInt = 256
     """Rows an optimizer step, over all devices."""
-    device_train_microbatch_size: Literal["auto"] | PositiveInt = "auto"
-    """Rows a forward pass; auto takes what fits into memory. The gradient does not depend on it."""
-    device_eval_batch_size: Literal["auto"] | PositiveInt = "auto"
-    """Rows a forward pass in evaluation."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU when there is one."""
-    num_threads: PositiveInt | None = None
-    """CPU threads; by default as many as the cgroup allows. Part of what makes a run exactly repeatable."""
-    precision: Literal["amp_bf16", "fp32"] = "amp_bf16"
-    """amp_bf16: bfloat16 arithmetic over float32 weights; fp32: float32 throughout."""
-    deterministic_mode: bool = False
-    """Only deterministic kernels; needed for bit-equal repeats with compile or on a GPU."""
-    compile: bool = False
-    """torch.compile each decoder block; needs a C++ compiler, otherwise the job says so and goes on eagerly."""
-    activation_checkpointing: bool = False
-    """Keep only the inputs of each decoder block and compute the rest again: less memory, about a third more time."""
-    parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    """How several ranks (--nproc) share the work."""
-    fsdp_config: FsdpConfig | None = None
-    """Shard the model over the ranks."""
-    eval_interval: PositiveDurationText = "1ep"
-    """How often to evaluate; it is always done at the end."""
     eval_first: bool = False
     """Evaluate before the first step as well."""
-    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
-    """What watches the training."""
-    loggers: LoggersConfig = field(default_factory=LoggersConfig)
-    """Where metrics go."""
-    save_folder: str | None = None
-    """Where checkpoints go, local or s3://; by default checkpoints/ in the run directory."""
     save_interval: PositiveDurationText = "1000ba"
     """How often to save a checkpoint; one is always saved at the end and on SIGTERM or Ctrl-C."""
-    save_num_checkpoints_to_keep: PositiveInt = 2
-    """The newest ones are kept, and the one with the best evaluation loss."""
-    autoresume: bool = True
-    """The same command again goes on where the run stopped."""
-    resume: Literal["exact", "best_effort"] = "best_effort"
-    """exact: refuse to go on when the continuation could not be bit-equal; best_effort: go on and say what differs."""
-    load_path: str | None = None
-    """Warm start: take the weights (not the optimizer, not the position in the data) of a checkpoint or run."""
     proofs: PretrainProofsConfig = field(default_factory=PretrainProofsConfig)
     """Checks before step 1."""
-    export: ExportConfig = field(default_factory=ExportConfig)
-    """What is written at the end."""

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from genai.config.finetune import PeftConfig
+from genai.config.training import PeftConfig
 from genai.errors import DataError, MissingExtraError, UsageError
 from genai.models.quiet import quiet_peft
 from genai.models.references import ResolvedModel

@@ -235,7 +235,7 @@ def ours_full_compiled(steps: int) -> dict[str, float]:
 
 
 def ours_lora(steps: int) -> dict[str, float]:
-    from genai.config.finetune import PeftConfig
+    from genai.config.training import PeftConfig
     from genai.models.adapters import add_adapter
 
     return ours(add_adapter(load(), PeftConfig(r=16, lora_alpha=32)), steps)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from genai.config.finetune import HFCausalLMConfig, PeftConfig
+from genai.config.finetune import HFCausalLMConfig
+from genai.config.training import PeftConfig
 from genai.errors import DataError, UsageError
 from genai.models.adapters import (
     add_adapter,

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from genai.config.finetune import HFCausalLMConfig, PeftConfig
+from genai.config.finetune import HFCausalLMConfig
+from genai.config.training import PeftConfig
 from genai.models.adapters import add_adapter, save_adapter
 from genai.models.chat import Chat, ChatOptions, open_chat
 from genai.models.generate import answer

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from genai.config.finetune import HFCausalLMConfig, PeftConfig
+from genai.config.finetune import HFCausalLMConfig
+from genai.config.training import PeftConfig
 from genai.errors import UsageError
 from genai.models.adapters import add_adapter, save_adapter
 from genai.models.conversion import export_model

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from genai.config.finetune import HFCausalLMConfig, PeftConfig, TokenizerConfig
+from genai.config.finetune import HFCausalLMConfig, TokenizerConfig
+from genai.config.training import PeftConfig
 from genai.errors import DataError
 from genai.models.adapters import add_adapter
 from genai.models.export import ModelCard, export_hf, stored_dtype

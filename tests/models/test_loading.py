@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from genai.config.finetune import HFCausalLMConfig, PeftConfig, QuantizationConfig, TokenizerConfig
+from genai.config.finetune import HFCausalLMConfig, QuantizationConfig, TokenizerConfig
+from genai.config.training import PeftConfig
 from genai.errors import ConfigError, DataError, MissingExtraError, UsageError
 from genai.models.loading import build_meta, fit_embeddings, load_config, load_model, load_tokenizer
 from genai.models.references import resolve_model

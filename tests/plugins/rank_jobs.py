@@ -122,7 +122,7 @@ def make_trainer(
     )
     model = make_model(attention_dropout=dropout)
     if lora:
-        from genai.config.finetune import PeftConfig
+        from genai.config.training import PeftConfig
         from genai.models.adapters import add_adapter
 
         model = add_adapter(model, PeftConfig(r=4, target_modules=["q_proj", "v_proj"]))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from genai.config.finetune import PeftConfig
+from genai.config.training import PeftConfig
 from genai.models.adapters import add_adapter, merge
 from genai.training.lora import fuse_lora_layers, lora_linear
 

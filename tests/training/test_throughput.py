@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from genai.config.finetune import PeftConfig
+from genai.config.training import PeftConfig
 from genai.models.adapters import add_adapter
 from genai.training.throughput import flops_per_token, peak_flops, peak_of
 

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from genai.config.finetune import FinetuneConfig, PeftConfig
+from genai.config.finetune import FinetuneConfig
+from genai.config.training import PeftConfig
 from genai.errors import GenaiError
 from genai.models.adapters import add_adapter
 from genai.models.quiet import quiet_transformers

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genai.config.finetune import PeftConfig
+from genai.config.training import PeftConfig
 from genai.data.tokenized import TokenizedRows
 from genai.errors import GateError
 from genai.models.adapters import add_adapter

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from genai.config.finetune import PeftConfig
+from genai.config.training import PeftConfig
 from genai.errors import DataError, GateError
 from genai.models.adapters import add_adapter, merge
 from genai.models.export import export_hf

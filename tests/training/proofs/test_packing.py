@@ -3,7 +3,7 @@ import torch
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaModel
 
-from genai.config.finetune import PeftConfig
+from genai.config.training import PeftConfig
 from genai.data.tokenized import TokenizedRows
 from genai.errors import GateError
 from genai.models.adapters import add_adapter

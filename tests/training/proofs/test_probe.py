@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from genai.config.finetune import PeftConfig
+from genai.config.training import PeftConfig
 from genai.models.adapters import add_adapter
 from genai.training.forward import CausalLMLoss
 from genai.training.precision import prepare_model
