@@ -125,7 +125,10 @@ class QdrantConfig:
     exact_below: NonNegativeInt = 20_000
     """A filter that leaves fewer chunks is answered by comparing with all of them."""
     shards: PositiveInt = 1
-    """Shards of the collection."""
+    """Shards of the collection; with tenant_shards of each tenant."""
+    tenant_shards: bool = False
+    """Keep each tenant of source.tenant in shards of its own (a cluster; some hundred tenants at most): a query then
+    asks that tenant's only."""
     replicas: PositiveInt = 1
     """Copies of each shard."""
     timeout_s: PositiveFloat = 30.0

@@ -60,7 +60,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "commits": 9,
     },
     "quick": {"num_points": 10_000, "num_queries": 100, "embed_s": 2, "num_documents": 150, "pool": 2000, "commits": 3},
-    "large": {"num_points": 1_000_000, "num_queries": 1000, "efforts": (64, 128, 256, 512)},
+    "large": {"num_points": 1_000_000, "num_queries": 1000, "efforts": (128, 256, 512, 1024)},
 }
 ENGINES = {"full": (*OURS, *PEERS), "quick": (*OURS, PEERS[0]), "large": (OURS[0], PEERS[0])}
 PARTS = ("mixture", "text", "index", "sync")

@@ -20,6 +20,8 @@ _CLIENT = QdrantClient(":memory:", force_disable_check_same_thread=True)
 _LOCK = threading.Lock()
 _INDEXES: dict[str, dict[str, Any]] = {}
 """Collection -> key -> index over the payload, which the local mode does not keep."""
+_SHARDS: dict[str, dict[str, set[str]]] = {}
+"""Collection with shards of its own making -> name of a shard -> the points in it; the local mode has none."""
 
 
 def answer(method: str, path: list[str], body: Any) -> Any:
@@ -41,6 +43,9 @@ def answer(method: str, path: list[str], body: Any) -> Any:
         case "PUT", ["collections", name]:
             wanted = models.CreateCollection.model_validate(body)
             _INDEXES[name] = {}
+            _SHARDS.pop(name, None)
+            if wanted.sharding_method == models.ShardingMethod.CUSTOM:
+                _SHARDS[name] = {}
             return _CLIENT.create_collection(
                 name, vectors_config=wanted.vectors, sparse_vectors_config=wanted.sparse_vectors
             )
@@ -64,10 +69,24 @@ def _answer_about(name: str, method: str, path: list[str], body: Any) -> Any:
         case "DELETE", ["index", key]:
             del _INDEXES[name][key]
             return models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
+        case "GET", ["shards"]:
+            return {"shard_keys": [{"key": key} for key in _SHARDS[name]]}
+        case "PUT", ["shards"]:
+            if body["shard_key"] in _SHARDS[name]:
+                raise ValueError(f"Sharding key {body['shard_key']} already exists for collection {name}")
+            _SHARDS[name][body["shard_key"]] = set()
+            return True
         case "PUT", ["points"]:
-            return _CLIENT.upsert(name, models.PointsList.model_validate(body).points)
+            points = models.PointsList.model_validate(body).points
+            if name in _SHARDS:
+                _put(name, str(body["shard_key"]), {str(point.id) for point in points})
+            return _CLIENT.upsert(name, points)
         case "POST", ["points", "delete"]:
-            return _CLIENT.delete(name, models.PointIdsList.model_validate(body))
+            wanted = models.PointIdsList.model_validate(body)
+            wanted = wanted if name not in _SHARDS else _taken(name, body, wanted)
+            if not wanted.points:  # which a server takes, and the local mode does not
+                return models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
+            return _CLIENT.delete(name, wanted)
         case "POST", ["points", "count"]:
             return _CLIENT.count(name, count_filter=models.CountRequest.model_validate(body).filter)
         case "POST", ["points", "scroll"]:
@@ -76,8 +95,39 @@ def _answer_about(name: str, method: str, path: list[str], body: Any) -> Any:
             return models.ScrollResult(points=points, next_page_offset=offset)
         case "POST", ["points", "query", "batch"]:
             requests = models.QueryRequestBatch.model_validate(body).searches
-            return _CLIENT.query_batch_points(name, [item.model_copy(update={"params": None}) for item in requests])
+            return _CLIENT.query_batch_points(name, [_asked(name, item) for item in requests])
     raise NotImplementedError(f"{method} {path}")
+
+
+def _put(name: str, shard: str, ids: set[str]) -> None:
+    """Note where points go; on a server a point that is in two shards would be found twice."""
+    shards = _SHARDS[name]
+    twice = {each for key, there in shards.items() if key != shard for each in there & ids}
+    if shard not in shards or twice:
+        raise ValueError(f"Shard key {shard} not found" if shard not in shards else f"{twice} are in other shards too")
+    shards[shard] |= ids
+
+
+def _taken(name: str, body: Any, wanted: models.PointIdsList) -> models.PointIdsList:
+    """Of the points to be deleted those that are in the shards which are asked; all shards where none is named."""
+    shards = _SHARDS[name]
+    named = body.get("shard_key") or list(shards)
+    ids = {str(each) for each in wanted.points}
+    found = {each for key in ([named] if isinstance(named, str) else named) for each in shards[key] & ids}
+    for there in shards.values():
+        there -= found
+    return models.PointIdsList(points=sorted(found))
+
+
+def _asked(name: str, item: models.QueryRequest) -> models.QueryRequest:
+    """A query in the words of the local mode: without a graph, a shard as a condition on the ids."""
+    conditions = []
+    if item.shard_key is not None:
+        if item.shard_key not in _SHARDS[name]:
+            raise ValueError(f"Shard key {item.shard_key} not found")
+        conditions = [models.HasIdCondition(has_id=sorted(_SHARDS[name][str(item.shard_key)]))]
+    filter = models.Filter(must=[*conditions, *([item.filter] if item.filter else [])]) if conditions else item.filter
+    return item.model_copy(update={"params": None, "shard_key": None, "filter": filter})
 
 
 class _Handler(BaseHTTPRequestHandler):

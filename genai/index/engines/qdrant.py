@@ -6,6 +6,9 @@ inside of a collection readers see each point as soon as it is written. The ledg
 changed is a new point under a new id, and the ledger knows the texts of both; what is between two syncs can be found
 by its new text or by its old one, but never half of it.
 
+With `tenant_shards` every tenant has shards of its own, named by its name; a query asks those alone, and a point whose
+tenant changed is removed from all others.
+
 `url: ":memory:"` and folders take the client's local mode: one process, everything compared one by one, for trials.
 """
 
@@ -22,13 +25,14 @@ from genai.errors import MissingExtraError
 from genai.index.engines.qdrant_filters import (
     DENSE,
     OVERSAMPLING,
+    TENANT,
     WORDS,
     filter_json,
     payload_indexes,
     payload_of,
 )
 from genai.index.engines.qdrant_server import Server
-from genai.index.filters import Filter
+from genai.index.filters import All, Compare, Filter
 from genai.index.interfaces import Hit, Point, SparseVector, Spec, VectorQuery
 from genai.log import get_logger
 from genai.storage import atomic
@@ -63,11 +67,12 @@ class QdrantEngine:
         else:
             collection = self._collection(token)
         self._index_payload(collection, spec)
-        return QdrantWriter(self._server, collection, spec)
+        return QdrantWriter(self._server, collection, spec, tenant_shards=self._has_tenant_shards(spec))
 
     def reader(self, spec: Spec, token: str) -> QdrantReader:
         """Search a collection as it is now."""
-        return QdrantReader(self._server, self._collection(token), self._config)
+        shards = self._has_tenant_shards(spec)
+        return QdrantReader(self._server, self._collection(token), self._config, tenant_shards=shards)
 
     def make_live(self, spec: Spec, token: str) -> None:
         """Let the alias `genai_<index>` name the collection, at once, for programs that ask the server themselves."""
@@ -98,6 +103,9 @@ class QdrantEngine:
             raise self._server.gone(f"there is no collection {name}")
         return name
 
+    def _has_tenant_shards(self, spec: Spec) -> bool:
+        return self._config.tenant_shards and spec.has_tenants
+
     def _create(self, collection: str, spec: Spec) -> None:
         from qdrant_client import models as api
 
@@ -120,6 +128,7 @@ class QdrantEngine:
             sparse_vectors_config={WORDS: api.SparseVectorParams(modifier=api.Modifier.IDF)},
             hnsw_config=hnsw,
             shard_number=self._config.shards,
+            sharding_method=api.ShardingMethod.CUSTOM if self._has_tenant_shards(spec) else None,
             replication_factor=self._config.replicas,
         )
 
@@ -138,16 +147,33 @@ class QdrantEngine:
 class QdrantWriter:
     """Every call has reached the server's log when it returns."""
 
-    def __init__(self, server: Server, collection: str, spec: Spec) -> None:
+    def __init__(self, server: Server, collection: str, spec: Spec, *, tenant_shards: bool) -> None:
         self._server = server
         self._collection = collection
         self._spec = spec
+        self._shards = TenantShards(server, collection) if tenant_shards else None
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Put points there, in place of those with the same ids."""
-        for start in range(0, len(points), _UPSERT_POINTS):
-            batch = [self._point(point) for point in points[start : start + _UPSERT_POINTS]]
-            self._server.ask("upsert", self._collection, batch, wait=True)
+        for tenant, some in self._by_shard(points):
+            for start in range(0, len(some), _UPSERT_POINTS):
+                batch = [self._point(point) for point in some[start : start + _UPSERT_POINTS]]
+                self._server.ask("upsert", self._collection, batch, wait=True, shard_key_selector=tenant)
+
+    def _by_shard(self, points: Sequence[Point]) -> Iterator[tuple[str | None, Sequence[Point]]]:
+        """The points of each tenant, whose shards are there and which are in no others any more; or all of them."""
+        if self._shards is None:
+            yield None, points
+            return
+        groups: dict[str, list[Point]] = {}
+        for point in points:
+            groups.setdefault(str(point.payload[TENANT]), []).append(point)
+        for tenant, some in groups.items():
+            others = self._shards.make(tenant)
+            if others:
+                ids = [point.id for point in some]
+                self._server.ask("delete", self._collection, ids, wait=True, shard_key_selector=others)
+            yield tenant, some
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove points."""
@@ -182,18 +208,24 @@ class QdrantWriter:
 class QdrantReader:
     """Searches a collection; threads may do so at the same time."""
 
-    def __init__(self, server: Server, collection: str, config: QdrantConfig) -> None:
+    def __init__(self, server: Server, collection: str, config: QdrantConfig, *, tenant_shards: bool) -> None:
         self._server = server
         self._collection = collection
         self._ef = config.hnsw.ef
+        self._shards = TenantShards(server, collection) if tenant_shards else None
 
     def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """The best points for each query, all in one request."""
-        requests = [self._request(query) for query in queries]
-        if not requests:
-            return []
-        answers = self._server.ask("query_batch_points", self._collection, requests)
-        return [_hits(answer.points) for answer in answers]
+        keys = [self._shard_of(query.filter) for query in queries]
+        # A tenant that nothing belongs to has no shards, and a server refuses to be asked for them.
+        asked = [place for place, key in enumerate(keys) if key is None or (self._shards and self._shards.has(key))]
+        found: list[list[Hit]] = [[] for _ in queries]
+        if asked:
+            requests = [self._request(queries[place], keys[place]) for place in asked]
+            answers = self._server.ask("query_batch_points", self._collection, requests)
+            for place, answer in zip(asked, answers, strict=True):
+                found[place] = _hits(answer.points)
+        return found
 
     def count(self, filter: Filter | None = None) -> int:
         """How many points pass."""
@@ -203,7 +235,11 @@ class QdrantReader:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _request(self, query: VectorQuery) -> api.QueryRequest:
+    def _shard_of(self, filter: Filter | None) -> str | None:
+        """The tenant whose shards are asked; None for all."""
+        return None if self._shards is None else tenant_of(filter)
+
+    def _request(self, query: VectorQuery, shard: str | None) -> api.QueryRequest:
         from qdrant_client import models as api
 
         is_sparse = isinstance(query.vector, SparseVector)
@@ -215,6 +251,7 @@ class QdrantReader:
             acorn=None if query.filter is None else api.AcornSearchParams(enable=True, max_selectivity=1.0),
         )
         return api.QueryRequest(
+            shard_key=shard,
             query=vector,
             using=WORDS if is_sparse else DENSE,
             limit=query.limit,
@@ -223,6 +260,42 @@ class QdrantReader:
             with_payload=False,
             with_vector=False,
         )
+
+
+class TenantShards:
+    """The tenants that have shards of their own in a collection; looked up, and then remembered."""
+
+    def __init__(self, server: Server, collection: str) -> None:
+        self._server = server
+        self._collection = collection
+        self._known: set[str] = set()
+
+    def has(self, tenant: str) -> bool:
+        """Whether a tenant has shards."""
+        if tenant not in self._known:
+            self._known = self._look_up()
+        return tenant in self._known
+
+    def make(self, tenant: str) -> list[str]:
+        """See to it that a tenant has shards; returns all others that have."""
+        if not self.has(tenant):
+            self._server.ask("create_shard_key", self._collection, tenant)
+            self._known.add(tenant)
+        return sorted(self._known - {tenant})
+
+    def _look_up(self) -> set[str]:
+        answer = self._server.ask("list_shard_keys", self._collection)
+        return {str(found.key) for found in answer.shard_keys or ()}
+
+
+def tenant_of(filter: Filter | None) -> str | None:
+    """The one tenant that a filter leaves; None where it names none."""
+    match filter:
+        case Compare(column=column, operator="=", value=value) if column == TENANT:
+            return str(value)
+        case All():
+            return next((tenant for part in filter.filters if (tenant := tenant_of(part)) is not None), None)
+    return None
 
 
 def _hits(points: Sequence[api.ScoredPoint]) -> list[Hit]:

@@ -18,7 +18,7 @@ TENANT = "_tenant"
 DENSE = "dense"
 WORDS = "words"
 """Names of the two vectors of a point."""
-OVERSAMPLING = 2.0
+OVERSAMPLING = 4.0
 """Vectors are searched rounded to bytes; this many times the limit of them are compared again as they were given."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 INDEX_TYPES: Mapping[ColumnType, str] = {

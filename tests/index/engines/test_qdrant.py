@@ -16,7 +16,7 @@ from genai.errors import CredentialsError, DataError, GenaiError, MissingExtraEr
 from genai.index.engines import open_engine, qdrant, qdrant_server
 from genai.index.engines.qdrant_filters import payload_key
 from genai.index.engines.qdrant_server import Server
-from genai.index.filters import Compare
+from genai.index.filters import All, Compare
 from genai.index.interfaces import Engine, VectorQuery
 from genai.index.swap import rollback, swap
 
@@ -102,6 +102,32 @@ def test_the_index_over_the_payload_follows_the_columns(url: str) -> None:
     assert kinds["year"] == kinds["_tenant"] == "keyword"
     assert kinds["new"] == "float"
     assert kinds[payload_key("Größe in m²")] == "float"
+    engine.sweep({})
+
+
+def test_a_tenant_has_shards_of_its_own(url: str) -> None:
+    config = QdrantConfig(url=url, tenant_shards=True)
+    engine = open_engine(config, Path("unused"), index="sharded")
+    spec = replace(SPEC, has_tenants=True)
+    writer = engine.writer(spec, None)
+    writer.upsert([*make_points(range(6), _tenant="a"), *make_points(range(6, 9), _tenant="b")])
+    token = writer.publish()
+    server, collection = Server(config), token.partition("/")[0]
+    assert {found.key for found in server.ask("list_shard_keys", collection).shard_keys} == {"a", "b"}
+
+    def asked(tenant: str) -> list[str]:
+        mine = Compare(column="_tenant", operator="=", value=tenant)
+        filter = All(filters=(mine,))
+        reader = engine.reader(spec, token)
+        return [hit.id for hit in reader.search([VectorQuery(vector=query_vector(0), limit=20, filter=filter)])[0]]
+
+    assert (len(asked("a")), len(asked("b")), asked("nobody")) == (6, 3, [])
+    moved = make_points(range(4, 6), _tenant="b")
+    writer.upsert(moved)
+    assert (len(asked("a")), len(asked("b"))) == (4, 5)
+    assert {point.id for point in moved} <= set(asked("b"))
+    writer.delete([moved[0].id])
+    assert len(asked("b")) == 4
     engine.sweep({})
 
 
