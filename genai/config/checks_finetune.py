@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from genai.config.checks_training import TRAINING_CHECKS
+from genai.config.checks_sections import check_peft, check_revision
+from genai.config.checks_training import CAUSAL_CHECKS
 from genai.config.findings import Finding, fault, no_effect
 from genai.config.finetune import (
     FinetuneConfig,
     FinetuningDatasetConfig,
     FinetuningLoaderConfig,
-    PeftConfig,
     QuantizationConfig,
 )
 from genai.registry import suggest
@@ -132,21 +132,9 @@ def _model(config: FinetuneConfig) -> Iterator[Finding]:
         for name in ("quant_type", "double_quant"):
             if getattr(quantization, name) != getattr(QuantizationConfig(), name):
                 yield no_effect(f"model.quantization.{name}", "it belongs to 4 bits")
-    if model.revision is not None and ":" in model.pretrained_model_name_or_path[1:]:
-        scheme = model.pretrained_model_name_or_path.partition(":")[0]
-        if scheme != "hf":
-            yield no_effect("model.revision", f"{scheme}: references have no revisions")
+    yield from check_revision(model.pretrained_model_name_or_path, model.revision)
     if model.peft_config is not None:
-        yield from _peft(model.peft_config)
-
-
-def _peft(peft: PeftConfig) -> Iterator[Finding]:
-    if peft.lora_dropout == 1:
-        message = "lora_dropout of 1 drops everything the adapter would learn from"
-        yield fault("model.peft_config.lora_dropout", message, "write 0.05")
-    if not peft.target_modules:
-        message = "target_modules is empty, so that nothing would be trained"
-        yield fault("model.peft_config.target_modules", message, "write all-linear, or [q_proj, v_proj]")
+        yield from check_peft(model.peft_config)
 
 
 def _tokenizer(config: FinetuneConfig) -> Iterator[Finding]:
@@ -160,5 +148,5 @@ _CHECKS: tuple[Callable[[FinetuneConfig], Iterator[Finding]], ...] = (
     _tokenizer,
     _datasets,
     _evaluation,
-    *TRAINING_CHECKS,
+    *CAUSAL_CHECKS,
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from genai.config.checks_sections import check_chunking, check_reranker, idle
 from genai.config.embedding import EmbeddingConfig, RerankerConfig
 from genai.config.findings import Finding, fault, no_effect
 from genai.config.index import (
-    ChunkingConfig,
     IndexConfig,
     IndexSourceConfig,
     LanceDbConfig,
@@ -20,8 +20,7 @@ DOCUMENT_COLUMNS = ("path", "suffix", "size_bytes", "modified")
 _KINDS = ("table", "documents", "direct")
 _OF_DOCUMENTS_ONLY = ("include", "exclude", "limits")
 _OF_TORCH_ONLY = ("precision", "pooling", "trust_remote_code")
-_OF_ENDPOINTS_ONLY = ("base_url", "api_key", "timeout_s")
-_WITHOUT_REVISIONS = ("gallery:", "runs:", "s3://", "gs://", "az://", ".", "/")
+_WITHOUT_REVISIONS = ("gallery:", "runs:", "registry:", "s3://", "gs://", "az://", ".", "/")
 
 
 def check_index(config: IndexConfig) -> list[Finding]:
@@ -45,7 +44,7 @@ def _source(config: IndexConfig) -> Iterator[Finding]:
     yield from {"table": _table, "documents": _documents, "direct": _direct}[kinds[0]](source)
     yield from _columns(source)
     if kinds[0] != "documents":
-        yield from _idle(source, IndexSourceConfig(), "source", _OF_DOCUMENTS_ONLY, "it belongs to documents")
+        yield from idle(source, IndexSourceConfig(), "source", _OF_DOCUMENTS_ONLY, "it belongs to documents")
 
 
 def _table(source: IndexSourceConfig) -> Iterator[Finding]:
@@ -96,19 +95,8 @@ def _columns(source: IndexSourceConfig) -> Iterator[Finding]:
 
 
 def _chunking(config: IndexConfig) -> Iterator[Finding]:
-    chunking, most = config.chunking, config.embedding.max_tokens
-    if chunking.name == "none":
-        why = "the text is not cut"
-        yield from _idle(chunking, ChunkingConfig(), "chunking", ("max_tokens", "overlap_tokens"), why)
-        return
-    if chunking.overlap_tokens >= chunking.max_tokens:
-        message = (
-            f"chunking.overlap_tokens of {chunking.overlap_tokens} is not less than max_tokens of {chunking.max_tokens}"
-        )
-        yield fault("chunking.overlap_tokens", message, f"a tenth is usual: {chunking.max_tokens // 10}")
-    if most is not None and most < chunking.max_tokens:
-        message = f"chunking.max_tokens of {chunking.max_tokens} is more than embedding.max_tokens of {most}"
-        yield fault("chunking.max_tokens", message, f"write {most} or less, or the end of a chunk is not embedded")
+    longest = config.embedding.max_tokens
+    yield from check_chunking(config.chunking, "chunking", longest=longest, longest_key="embedding.max_tokens")
 
 
 def _embedding(config: IndexConfig) -> Iterator[Finding]:
@@ -121,12 +109,12 @@ def _embedding(config: IndexConfig) -> Iterator[Finding]:
         yield fault("embedding.base_url", message, "write backend: endpoint, or remove base_url")
     defaults = EmbeddingConfig(model=embedding.model)
     if embedding.base_url is None and embedding.backend != "endpoint":
-        yield from _idle(embedding, defaults, "embedding", ("api_key", "timeout_s"), "there is no base_url")
+        yield from idle(embedding, defaults, "embedding", ("api_key", "timeout_s"), "there is no base_url")
     elif embedding.base_url is not None:
         why = "the endpoint decides that"
-        yield from _idle(embedding, defaults, "embedding", (*_OF_TORCH_ONLY, "revision"), why)
+        yield from idle(embedding, defaults, "embedding", (*_OF_TORCH_ONLY, "revision"), why)
     if embedding.backend == "static":
-        yield from _idle(embedding, defaults, "embedding", ("precision", "pooling"), "static vectors are averaged")
+        yield from idle(embedding, defaults, "embedding", ("precision", "pooling"), "static vectors are averaged")
     if embedding.revision is not None and embedding.model.startswith(_WITHOUT_REVISIONS):
         yield no_effect("embedding.revision", f"{embedding.model} has no revisions")
 
@@ -138,6 +126,13 @@ def _engine(config: IndexConfig) -> Iterator[Finding]:
     engine = config.engine
     if isinstance(engine, QdrantConfig) and engine.replicas > 1 and not engine.url.startswith("http"):
         yield no_effect("engine.replicas", "a local engine has no other nodes")
+    if isinstance(engine, QdrantConfig) and engine.tenant_shards:
+        if not engine.url.startswith("http"):
+            yield fault(
+                "engine.tenant_shards", "a local engine has no shards", "give the url of a server, or remove it"
+            )
+        elif config.source.tenant is None:
+            yield no_effect("engine.tenant_shards", "source.tenant names no column")
     if isinstance(engine, LanceDbConfig) and engine.uri is not None and engine.uri.startswith(("http:", "https:")):
         message = f"engine.uri '{engine.uri}' is neither a folder nor a bucket"
         yield fault("engine.uri", message, "write a folder, or s3://BUCKET/PREFIX")
@@ -154,14 +149,7 @@ def _search(config: IndexConfig) -> Iterator[Finding]:
 
 def _reranker(reranker: RerankerConfig, k: int) -> Iterator[Finding]:
     key = "search.reranker"
-    if reranker.name != "mmr" and reranker.model is None:
-        fix = f"write {key}.model: a folder, hf:ORG/NAME, or the endpoint's name for it"
-        yield fault(key, f"a reranker by {reranker.name} needs a model", fix)
-    if reranker.name == "endpoint" and reranker.base_url is None:
-        yield fault(key, "a reranker by endpoint needs base_url", f"write {key}.base_url; /rerank is put after it")
-    if reranker.name != "endpoint":
-        defaults = RerankerConfig()
-        yield from _idle(reranker, defaults, key, _OF_ENDPOINTS_ONLY, f"the reranker is {reranker.name}")
+    yield from check_reranker(reranker, key)
     if reranker.name == "mmr" and reranker.model is not None:
         yield no_effect(f"{key}.model", "mmr compares the vectors that are there")
     if not 0 <= reranker.diversity <= 1:
@@ -174,7 +162,7 @@ def _reranker(reranker: RerankerConfig, k: int) -> Iterator[Finding]:
 def _sync(config: IndexConfig) -> Iterator[Finding]:
     source, sync = config.source, config.sync
     if sync.mode == "triggered":
-        yield from _idle(sync, SyncConfig(), "sync", ("poll_s",), "sync.mode is triggered")
+        yield from idle(sync, SyncConfig(), "sync", ("poll_s",), "sync.mode is triggered")
         return
     if source.direct:
         yield fault("sync.mode", "a direct index follows no source", "remove sync.mode")
@@ -182,13 +170,6 @@ def _sync(config: IndexConfig) -> Iterator[Finding]:
     if table.startswith("delta:") and table.rpartition("@")[2].isdigit():
         message = f"{table} is pinned to a version, so there is nothing to follow"
         yield fault("sync.mode", message, "leave @VERSION out, or write mode: triggered")
-
-
-def _idle(section: object, defaults: object, above: str, names: tuple[str, ...], why: str) -> Iterator[Finding]:
-    """Settings of a section that were given although they change nothing."""
-    for name in names:
-        if getattr(section, name) != getattr(defaults, name):
-            yield no_effect(f"{above}.{name}", why)
 
 
 _CHECKS: tuple[Callable[[IndexConfig], Iterator[Finding]], ...] = (

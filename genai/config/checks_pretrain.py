@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from genai.config.checks_training import TRAINING_CHECKS
+from genai.config.checks_training import CAUSAL_CHECKS
 from genai.config.findings import Finding, fault, no_effect
 from genai.config.pretrain import (
     HFModelConfig,
@@ -208,5 +208,5 @@ _CHECKS: tuple[Callable[[PretrainConfig], Iterator[Finding]], ...] = (
     _tokenizer,
     _datasets,
     _evaluation,
-    *TRAINING_CHECKS,
+    *CAUSAL_CHECKS,
 )

@@ -6,25 +6,33 @@ from collections.abc import Callable, Iterator
 
 from genai.config.durations import Duration
 from genai.config.findings import Finding, fault, no_effect
-from genai.config.finetune import FinetuneConfig
-from genai.config.pretrain import PretrainConfig
-from genai.config.training import FSDP_WITHOUT_EFFECT, ConstantConfig, FsdpConfig, LossSpikeConfig, WSDConfig
+from genai.config.training import (
+    FSDP_WITHOUT_EFFECT,
+    CausalTrainingConfig,
+    ConstantConfig,
+    FsdpConfig,
+    LossSpikeConfig,
+    TrainingJobConfig,
+    WSDConfig,
+)
 
-TrainingConfig = FinetuneConfig | PretrainConfig
 
-
-def _batches(config: TrainingConfig) -> Iterator[Finding]:
+def _microbatch(config: TrainingJobConfig) -> Iterator[Finding]:
     micro, whole = config.device_train_microbatch_size, config.global_train_batch_size
     if isinstance(micro, int) and micro > whole:
         message = f"device_train_microbatch_size of {micro} is more than global_train_batch_size of {whole}"
         yield fault("device_train_microbatch_size", message, f"write {whole} or less, or auto")
-    elif isinstance(micro, int) and whole % micro:
+
+
+def _even_microbatches(config: CausalTrainingConfig) -> Iterator[Finding]:
+    micro, whole = config.device_train_microbatch_size, config.global_train_batch_size
+    if isinstance(micro, int) and micro < whole and whole % micro:
         message = f"global_train_batch_size of {whole} cannot be divided into microbatches of {micro}"
         divisor = max(size for size in range(1, micro) if whole % size == 0)
         yield fault("device_train_microbatch_size", message, f"write {divisor}, or auto")
 
 
-def _durations(config: TrainingConfig) -> Iterator[Finding]:
+def _durations(config: TrainingJobConfig) -> Iterator[Finding]:
     whole, scheduler = Duration.parse(config.max_duration), config.scheduler
     parts = {"t_warmup": scheduler.t_warmup}
     if isinstance(scheduler, WSDConfig):
@@ -43,7 +51,7 @@ def _durations(config: TrainingConfig) -> Iterator[Finding]:
         yield fault("scheduler.t_max", "scheduler.t_max must be longer than zero", "write 1dur, or leave it out")
 
 
-def _saving(config: TrainingConfig) -> Iterator[Finding]:
+def _saving(config: TrainingJobConfig) -> Iterator[Finding]:
     if config.save_folder and "{run_name}" in config.save_folder.replace("${run_name}", ""):
         message = "save_folder holds a placeholder of Composer's"
         yield fault("save_folder", message, "leave it out: checkpoints go to the run's own directory")
@@ -51,14 +59,14 @@ def _saving(config: TrainingConfig) -> Iterator[Finding]:
         yield no_effect("resume", "autoresume is false")
 
 
-def _callbacks(config: TrainingConfig) -> Iterator[Finding]:
+def _callbacks(config: TrainingJobConfig) -> Iterator[Finding]:
     spike = config.callbacks.loss_spike
     if spike is not None and spike.threshold <= 1:
         message = f"a threshold of {spike.threshold:g} times the median calls every second batch a spike"
         yield fault("callbacks.loss_spike.threshold", message, f"write {LossSpikeConfig().threshold:g}")
 
 
-def _fsdp(config: TrainingConfig) -> Iterator[Finding]:
+def _fsdp(config: CausalTrainingConfig) -> Iterator[Finding]:
     fsdp = config.fsdp_config
     if fsdp is None:
         return
@@ -70,11 +78,16 @@ def _fsdp(config: TrainingConfig) -> Iterator[Finding]:
         yield fault("parallel.strategy", message, "set one of them: ddp, or FULL_SHARD")
 
 
-TRAINING_CHECKS: tuple[Callable[[TrainingConfig], Iterator[Finding]], ...] = (
-    _batches,
+TRAINING_CHECKS: tuple[Callable[[TrainingJobConfig], Iterator[Finding]], ...] = (
+    _microbatch,
     _durations,
     _saving,
     _callbacks,
-    _fsdp,
 )
 """What every training job is held against."""
+CAUSAL_CHECKS: tuple[Callable[[CausalTrainingConfig], Iterator[Finding]], ...] = (
+    *TRAINING_CHECKS,
+    _even_microbatches,
+    _fsdp,
+)
+"""What the jobs that train causal language models are held against."""

@@ -17,8 +17,7 @@ from genai.config.loading import Loaded
 from genai.data.prepare import PreparedRows
 from genai.errors import StoppedError
 from genai.jobs import training_run
-from genai.jobs.finetune_inputs import read_inputs
-from genai.jobs.pinned_tables import pin_tables
+from genai.jobs.finetune_inputs import pin, read_inputs
 from genai.jobs.problems import named_keys
 from genai.jobs.result import FinetuneResult
 from genai.tracking.run import RunDirectory
@@ -67,8 +66,8 @@ def run_rank(
     started = time.monotonic()
     with named_keys(loaded):
         # All ranks read the same versions, whatever is committed meanwhile.
-        pin = partial(pin_tables, loaded, run_name=run_name)
-        inputs = read_inputs(loaded, allow_code=allow_code, tables=ranks.share(pin) if ranks else pin())
+        pinning = partial(pin, loaded, run_name=run_name)
+        inputs = read_inputs(loaded, allow_code=allow_code, tables=ranks.share(pinning) if ranks else pinning())
         return training_run.once(
             loaded,
             lambda directory: _train(loaded, inputs, directory, ranks, started),

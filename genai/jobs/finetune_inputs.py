@@ -5,6 +5,7 @@ Everything here is free of torch and transformers, so that a mistake in a job fi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from genai.config.finetune import FinetuneConfig, FinetuningDatasetConfig
@@ -13,7 +14,7 @@ from genai.data.faults import DataConfigError
 from genai.data.prepare import PreparedRows, first_rows, load_rows, prepare_rows
 from genai.data.rows import RowSet
 from genai.errors import ConfigError, GateError, Problem
-from genai.jobs.pinned_tables import Pins, pin_tables, pinned
+from genai.jobs.pinned_tables import Pins, pin_tables, pinned, references_at
 from genai.jobs.problems import Problems, located
 from genai.jobs.training_inputs import check_destinations, check_warm_start, check_webhook
 from genai.models.chat_template import template_text
@@ -33,7 +34,7 @@ def read_inputs(
     Args:
         loaded: the job file.
         allow_code: whether the command line lets a model bring its own Python.
-        tables: the versions to read, from `pin_tables`; by default the newest.
+        tables: the versions to read, from `pin`; by default the newest.
 
     Raises:
         ConfigError: something in the job file leads nowhere, or to rows that cannot be used; each fault has
@@ -44,16 +45,31 @@ def read_inputs(
     problems = Problems(loaded)
     _check_model(loaded, problems, allow_code=allow_code)
     check_webhook(loaded, problems)
-    pins = pin_tables(loaded) if tables is None else tables
-    train = _read(pinned(config.train_loader.dataset, pins), "train_loader", loaded, problems)
+    pins = pin(loaded) if tables is None else tables
+    train = _read(_pinned(config.train_loader.dataset, pins), "train_loader", loaded, problems)
     evaluation = None
     if config.eval_loader is not None:
-        evaluation = _read(pinned(config.eval_loader.dataset, pins), "eval_loader", loaded, problems)
+        evaluation = _read(_pinned(config.eval_loader.dataset, pins), "eval_loader", loaded, problems)
     problems.raise_all()
     assert train is not None
     check_destinations(loaded, problems)
     problems.raise_all()
     return replace(_prepare(loaded, train, evaluation), tables=pins)
+
+
+def pin(loaded: Loaded[FinetuneConfig], *, run_name: str | None = None) -> Pins:
+    """The version of every table that the job reads; see `pin_tables`."""
+    return pin_tables(loaded, _references(loaded.config), run_name=run_name)
+
+
+def _references(config: FinetuneConfig) -> Iterator[tuple[str, str]]:
+    for name, loader in (("train_loader", config.train_loader), ("eval_loader", config.eval_loader)):
+        if loader is not None:
+            yield from references_at(f"{name}.dataset.path", loader.dataset.path)
+
+
+def _pinned(dataset: FinetuningDatasetConfig, pins: Pins) -> FinetuningDatasetConfig:
+    return dataset if dataset.path is None else replace(dataset, path=pinned(dataset.path, pins))
 
 
 def _check_model(loaded: Loaded[FinetuneConfig], problems: Problems, *, allow_code: bool) -> None:

@@ -250,7 +250,7 @@ def _load(
             model = continue_adapter(model, adapter, base=resolved)
     elif config.model.peft_config is not None:
         model = add_adapter(model, config.model.peft_config)
-    training_parts.finish_loading(loaded, model, device)
+    training_parts.finish_loading(loaded, model, device, activation_checkpointing=config.activation_checkpointing)
     return model
 
 
@@ -289,7 +289,7 @@ def open_checkpoints(parts: Parts, directory: RunDirectory) -> Checkpoints:
         model_fingerprint=parts.resolved.weights_fingerprint,
         data_fingerprint=parts.train_tokens.fingerprint,
     )
-    return training_parts.open_checkpoints(parts.config, directory, context, parts.ranks)
+    return training_parts.open_causal_checkpoints(parts.config, directory, context, parts.ranks)
 
 
 def build_trainer(parts: Parts, checkpoints: Checkpoints, metrics: MetricSink, *, run_name: str) -> Trainer:
@@ -304,5 +304,6 @@ def build_trainer(parts: Parts, checkpoints: Checkpoints, metrics: MetricSink, *
         checkpoints=checkpoints,
         metrics=metrics,
         run_name=run_name,
+        seq_len=parts.config.max_seq_len,
         name_row=lambda index: source_of(parts.rows.train, parts.train_tokens, index),
     )

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from genai.config.finetune import FinetuneConfig
 from genai.config.loading import Loaded
-from genai.jobs.finetune_inputs import read_inputs
-from genai.jobs.pinned_tables import pin_tables
+from genai.jobs.finetune_inputs import pin, read_inputs
 from genai.jobs.problems import named_keys
 from genai.jobs.training_plan import disk_text, memory_lines, table, time_steps, time_text, write_lines
 from genai.jobs.training_run import name_of_run
@@ -106,7 +105,7 @@ def make_plan(loaded: Loaded[FinetuneConfig], *, run_name: str | None = None, al
         GenaiError: what the run would fail with before its first step, a full disk included.
     """
     directory = RunDirectory(Path(loaded.config.runs_dir) / name_of_run(loaded, run_name))
-    inputs = read_inputs(loaded, allow_code=allow_code, tables=pin_tables(loaded, run_name=run_name))
+    inputs = read_inputs(loaded, allow_code=allow_code, tables=pin(loaded, run_name=run_name))
     # Torch and transformers are imported from here on.
     from genai.jobs.finetune_parts import build_parts
     from genai.jobs.training_parts import choose_device

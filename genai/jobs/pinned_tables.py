@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from genai.config.finetune import FinetuneConfig, FinetuningDatasetConfig
 from genai.config.loading import Loaded
 from genai.data.tables import SCHEME, split_table_reference
 from genai.errors import DataError, UsageError
@@ -24,24 +22,25 @@ Pins = Mapping[str, Mapping[str, Any]]
 _log = get_logger(__name__)
 
 
-def pin_tables(loaded: Loaded[FinetuneConfig], *, run_name: str | None = None) -> Pins:
+def pin_tables(loaded: Loaded[Any], references: Iterable[tuple[str, str]], *, run_name: str | None = None) -> Pins:
     """Look up the version of every table that the job file names; one that cannot be opened is left out.
 
     Args:
         loaded: the job file.
+        references: key and value of what may be a table, as `references_at` gives them.
         run_name: name of the run directory; what it began with is read again.
 
     Raises:
         ConfigError: there is another table than the one that the run began with.
     """
-    references = list(_references(loaded.config))
-    if not references:
+    tables = [(key, reference) for key, reference in references if reference.startswith(SCHEME)]
+    if not tables:
         return {}
     directory = RunDirectory(Path(loaded.config.runs_dir) / name_of_run(loaded, run_name))
     before: Pins = (directory.read_inputs() or {}).get(TABLES, {})
     problems = Problems(loaded)
     pins: dict[str, Mapping[str, Any]] = {}
-    for key, reference in references:
+    for key, reference in tables:
         try:
             uri, version = split_table_reference(reference)
             table = open_delta(uri, version)
@@ -61,21 +60,18 @@ def pin_tables(loaded: Loaded[FinetuneConfig], *, run_name: str | None = None) -
     return pins
 
 
-def pinned(dataset: FinetuningDatasetConfig, pins: Pins) -> FinetuningDatasetConfig:
-    """A data set whose tables all name their version."""
-    if dataset.path is None:
-        return dataset
-    paths = [dataset.path] if isinstance(dataset.path, str) else dataset.path
-    return replace(dataset, path=[_with_version(path, pins) for path in paths])
+def references_at(key: str, path: str | list[str] | None) -> list[tuple[str, str]]:
+    """The key with each of its values."""
+    return [(key, each) for each in _listed(path)]
 
 
-def _references(config: FinetuneConfig) -> Iterator[tuple[str, str]]:
-    """The key and the reference of each table."""
-    for key, loader in (("train_loader", config.train_loader), ("eval_loader", config.eval_loader)):
-        path = loader.dataset.path if loader is not None else None
-        for reference in [path] if isinstance(path, str) else path or ():
-            if reference.startswith(SCHEME):
-                yield f"{key}.dataset.path", reference
+def pinned(path: str | list[str] | None, pins: Pins) -> list[str]:
+    """References whose tables all name their version."""
+    return [_with_version(each, pins) for each in _listed(path)]
+
+
+def _listed(path: str | list[str] | None) -> list[str]:
+    return [path] if isinstance(path, str) else path or []
 
 
 def _with_version(path: str, pins: Pins) -> str:

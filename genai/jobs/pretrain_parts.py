@@ -310,7 +310,7 @@ def _build_model(loaded: Loaded[PretrainConfig], architecture: Architecture, dev
     config = loaded.config
     with at(loaded, "model"):
         model = architecture.build(device)
-    training_parts.finish_loading(loaded, model, device)
+    training_parts.finish_loading(loaded, model, device, activation_checkpointing=config.activation_checkpointing)
     model_loss = architecture.loss(model, config, device)
     if config.compile:
         # Not before: the loss first looks at the model with passes of several shapes.
@@ -330,7 +330,7 @@ def open_checkpoints(parts: Parts, directory: RunDirectory) -> Checkpoints:
         model_fingerprint=parts.architecture.fingerprint,
         data_fingerprint=parts.inputs.train.fingerprint,
     )
-    return training_parts.open_checkpoints(parts.config, directory, context, parts.ranks)
+    return training_parts.open_causal_checkpoints(parts.config, directory, context, parts.ranks)
 
 
 def build_trainer(
@@ -347,6 +347,7 @@ def build_trainer(
         checkpoints=checkpoints,
         metrics=metrics,
         run_name=run_name,
+        seq_len=parts.config.max_seq_len,
         name_row=lambda index: f"sample {index} of train_loader",
         more_callbacks=(Perplexity(),),
     )

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from torch import nn
 
-from genai.config.checks_training import TrainingConfig
+from genai.config.training import TrainingJobConfig
 from genai.storage import is_remote
 from genai.tracking.catalog import size_bytes
 from genai.training.plan.disk import checkpoint_bytes, model_bytes
 from genai.training.proofs.disk import DiskNeed
 
 
-def disk_needs(config: TrainingConfig, model: nn.Module, run: Path) -> list[DiskNeed]:
+def disk_needs(config: TrainingJobConfig, model: nn.Module, run: Path) -> list[DiskNeed]:
     """What the run in the folder `run` will write: its checkpoints, and the model while it is replaced."""
     folder = config.save_folder or str(run / "checkpoints")
     exported = DiskNeed(what="the exported model", path=run, size_bytes=2 * model_bytes(model))
@@ -26,6 +26,6 @@ def disk_needs(config: TrainingConfig, model: nn.Module, run: Path) -> list[Disk
     return [DiskNeed(what=f"{count} checkpoints", path=Path(folder), size_bytes=missing), exported]
 
 
-def num_checkpoints(config: TrainingConfig) -> int:
+def num_checkpoints(config: TrainingJobConfig) -> int:
     """The most that lie on the disk at a time: those kept, the best one, and the one being written."""
     return config.save_num_checkpoints_to_keep + 2

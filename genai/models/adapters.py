@@ -1,5 +1,8 @@
 """Low-rank adapters (LoRA, DoRA, rank-stabilised) by peft: put on, gone on with, saved, merged.
 
+They go on causal language models, on encoders of which the token vectors are wanted, and on sequence classifiers, whose
+head is small and often new, and so is trained and saved whole.
+
 Source: LoRA arXiv:2106.09685, DoRA arXiv:2402.09353, rsLoRA arXiv:2312.03732, PiSSA arXiv:2404.02948.
 """
 
@@ -10,7 +13,7 @@ import math
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from genai.config.training import PeftConfig
 from genai.errors import DataError, MissingExtraError, UsageError
@@ -24,18 +27,21 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
+Task = Literal["CAUSAL_LM", "FEATURE_EXTRACTION", "SEQ_CLS"]
+"""What the model gives: logits of the next token, token vectors, or scores of a text; the names are peft's."""
 BASE_FILE = "genai-base.json"
 """Beside an adapter: which weights it was trained on."""
 _MUTATING_INITS = ("pissa", "olora")
 """Ways to start that also change the base weights, so that the adapter alone would be lost without them."""
 
 
-def check_target_modules(model: torch.nn.Module, peft: PeftConfig) -> list[str]:
+def check_target_modules(model: torch.nn.Module, peft: PeftConfig, *, task: Task = "CAUSAL_LM") -> list[str]:
     """The full names of the layers that get an adapter; works on a model on the meta device.
 
     Args:
-        model: any causal language model.
+        model: any model of transformers.
         peft: the job's adapter.
+        task: what the model gives; `all-linear` leaves out what has no part in it, and what is trained whole.
 
     Raises:
         UsageError: a name matches nothing, or something that is no linear layer; says which names there are.
@@ -47,8 +53,8 @@ def check_target_modules(model: torch.nn.Module, peft: PeftConfig) -> list[str]:
         _check_matches(model, name, "modules_to_save")
     targets = peft.target_modules
     if targets == "all-linear":
-        head = model.get_output_embeddings()  # type: ignore[operator]  # every PreTrainedModel has it
-        return [name for name in linear if model.get_submodule(name) is not head]
+        left_out = _left_out(model, task)
+        return [name for name in linear if model.get_submodule(name) not in left_out]
     if isinstance(targets, str):
         try:
             chosen = [name for name, _ in model.named_modules() if re.fullmatch(targets, name)]
@@ -66,16 +72,25 @@ def check_target_modules(model: torch.nn.Module, peft: PeftConfig) -> list[str]:
     return chosen
 
 
-def add_adapter(model: PreTrainedModel, peft: PeftConfig) -> PeftModel:
+def add_adapter(model: PreTrainedModel, peft: PeftConfig, *, task: Task = "CAUSAL_LM") -> PeftModel:
     """Put a fresh adapter on `model`, which is changed in place: all else is frozen.
 
     With the default start the outputs do not change; `pissa` and `olora` move part of the base weights into the
     adapter.
+
+    Args:
+        model: of transformers.
+        peft: the job's adapter.
+        task: what the model gives. The head of a `SEQ_CLS` model is trained and saved whole, as modules_to_save are.
+
+    Raises:
+        UsageError: a name in `peft` does not fit the model.
     """
-    targets = check_target_modules(model, peft)
+    targets = check_target_modules(model, peft, task=task)
+    config = _lora_config(model, peft, task, targets)
     get_peft_model = _peft("get_peft_model")
     with quiet_peft():
-        adapted: Any = get_peft_model(model, _lora_config(peft, tied=_touches_tied_embeddings(model, peft, targets)))
+        adapted: Any = get_peft_model(model, config)
     if peft.init_lora_weights in _MUTATING_INITS:
         adapted.genai_initial = {name: tensor.detach().clone() for name, tensor in _lora_state(adapted).items()}
     return cast("PeftModel", adapted)
@@ -193,19 +208,22 @@ def _check_base(path: Path, base: ResolvedModel) -> None:
         )
 
 
-def _lora_config(peft: PeftConfig, *, tied: bool) -> LoraConfig:
+def _lora_config(model: PreTrainedModel, peft: PeftConfig, task: Task, targets: list[str]) -> LoraConfig:
+    # What peft takes for all-linear has poolers in it that nothing passes through.
+    by_name = task != "CAUSAL_LM" and peft.target_modules == "all-linear"
+    heads = _head_names(model) if task == "SEQ_CLS" else []
     config = _peft("LoraConfig")(
-        task_type=peft.task_type,
+        task_type=task,
         r=peft.r,
         lora_alpha=peft.lora_alpha,
         lora_dropout=peft.lora_dropout,
-        target_modules=peft.target_modules,
-        modules_to_save=peft.modules_to_save,
+        target_modules=targets if by_name else peft.target_modules,
+        modules_to_save=[*(peft.modules_to_save or []), *heads] or None,
         use_dora=peft.use_dora,
         use_rslora=peft.use_rslora,
         bias=peft.bias,
         init_lora_weights=peft.init_lora_weights,
-        ensure_weight_tying=tied,
+        ensure_weight_tying=_touches_tied_embeddings(model, peft, targets),
     )
     return cast("LoraConfig", config)
 
@@ -245,9 +263,42 @@ def _peft(name: str) -> Any:
 def _touches_tied_embeddings(model: PreTrainedModel, peft: PeftConfig, targets: list[str]) -> bool:
     """Whether a layer that shares its weights with another one is trained, so that both must move together."""
     saved = [name for target in peft.modules_to_save or [] for name in _check_matches(model, target, "modules_to_save")]
-    shared = (model.get_input_embeddings(), model.get_output_embeddings())
-    tied = bool(getattr(model.config, "tie_word_embeddings", False))
+    output = _output_embeddings(model)
+    shared = (model.get_input_embeddings(), output)
+    # An encoder's config says that it ties its embeddings even where there is nothing to tie them to.
+    tied = output is not None and bool(getattr(model.config, "tie_word_embeddings", False))
     return tied and any(model.get_submodule(name) in shared for name in [*targets, *saved])
+
+
+def _output_embeddings(model: torch.nn.Module) -> torch.nn.Module | None:
+    """The layer that makes logits of token vectors; None where a model has none."""
+    find: Any = getattr(model, "get_output_embeddings", None)
+    head: torch.nn.Module | None = None if find is None else find()
+    return head
+
+
+def _left_out(model: torch.nn.Module, task: Task) -> set[torch.nn.Module]:
+    """Layers that `all-linear` does not mean."""
+    if task == "CAUSAL_LM":
+        head = _output_embeddings(model)
+        return set() if head is None else {head}
+    if task == "SEQ_CLS":
+        whole = [model.get_submodule(name) for name in _head_names(model)]
+    else:
+        # Token vectors do not pass through it.
+        whole = [module for name, module in model.named_modules() if name.rpartition(".")[2] == "pooler"]
+    return {layer for module in whole for layer in module.modules()}
+
+
+def _head_names(model: torch.nn.Module) -> list[str]:
+    """The parts of a sequence classifier that come after the token vectors: all that lies beside its base, and the
+    base's own pooler, which a checkpoint of an encoder often lacks.
+    """
+    base = str(getattr(model, "base_model_prefix", ""))
+    parts = dict(model.named_children())
+    beside = [name for name, part in parts.items() if name != base and next(part.parameters(), None) is not None]
+    has_pooler = getattr(parts.get(base), "pooler", None) is not None
+    return [*beside, *([f"{base}.pooler"] if has_pooler else [])]
 
 
 def _linear_names(model: torch.nn.Module) -> list[str]:

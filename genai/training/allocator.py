@@ -17,7 +17,7 @@ import sys
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-_KERNELS = 64
+NUM_KERNELS = 64
 """More than the shapes of one pass: within it, every layer finds the kernels of the one before."""
 
 
@@ -33,12 +33,15 @@ def keep_freed_memory() -> bool:
     return bool(libc.mallopt(_M_MMAP_MAX, 0)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, -1))
 
 
-def keep_few_kernels() -> None:
+def keep_few_kernels(count: int = NUM_KERNELS) -> None:
     """Make oneDNN and torch keep few compiled kernels; call it before the first product. What the environment says
     holds.
+
+    Args:
+        count: how many; a job whose products have many different shapes needs more.
     """
     for name in _KERNEL_CACHES:
-        os.environ.setdefault(name, str(_KERNELS))
+        os.environ.setdefault(name, str(count))
 
 
 def return_freed_memory() -> None:

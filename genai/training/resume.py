@@ -36,6 +36,8 @@ FREE = (
     "export",
     "data.checks",
     "eval_subset_num_batches",
+    # Of embed-finetune: how it is measured and what follows; what is read is compared by the data's fingerprint.
+    *("evaluation", "then", "search", "data.synthetic_queries.max_usd"),
     "parallel.save_in_background",
     # Where shards lie and how they are kept; what they hold is compared by the data's fingerprint.
     *("train_loader.dataset.remote", "train_loader.dataset.local", "train_loader.dataset.split"),

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 
@@ -27,15 +27,12 @@ from genai.config.durations import Duration
 from genai.errors import GenaiError, StoppedError
 from genai.log import get_logger
 from genai.training.callbacks.base import Callback, EvalInfo, StepInfo, StopTraining
-from genai.training.evaluate import EvalLoss, evaluate
-from genai.training.interfaces import ModelLoss, TrainStream
+from genai.training.evaluate import EvalLoss, evaluate_together
+from genai.training.interfaces import CountedBatch, ModelLoss, TrainStream
 from genai.training.optimizers import set_learning_rate
-from genai.training.parallel.strategy import OneRank, clip
+from genai.training.parallel.strategy import OneRank, Strategy, clip
 from genai.training.schedules import Position
 from genai.training.state import TrainState, is_done, is_due
-
-if TYPE_CHECKING:
-    from genai.data.batches import Batch
 
 _log = get_logger(__name__)
 
@@ -79,37 +76,44 @@ class Trainer:
     """Trains until `max_duration`, a callback or a signal ends it.
 
     Args:
-        model_loss: forward pass and loss; its model's parameters with `requires_grad` are trained. With `parallel` the
-            strategy's own.
+        model_loss: forward pass and loss of one rank; its model's parameters with `requires_grad` are trained. None
+            with `parallel`, which has its own.
         optimizer: holds exactly those parameters.
         schedule: position -> factor of the peak learning rate.
-        stream: training batches of this rank with their own state.
+        stream: training batches of this rank with their own state, of the kind that the loss takes.
         eval_batches: makes a fresh pass over this rank's evaluation rows; None where there are none.
         callbacks: asked at each event.
         checkpoints: where state is saved.
         metrics: where numbers go.
         settings: intervals and limits.
-        parallel: how the ranks share the work; None for one rank.
+        parallel: the loss, and how the ranks share the work; None for one rank.
+
+    Raises:
+        ValueError: neither `model_loss` nor `parallel` is given, or they are not of one loss.
     """
 
     def __init__(
         self,
         *,
-        model_loss: ModelLoss,
+        model_loss: ModelLoss | None = None,
         optimizer: torch.optim.Optimizer,
         schedule: Callable[[Position], float],
         stream: TrainStream,
-        eval_batches: Callable[[], Iterable[Batch]] | None,
+        eval_batches: Callable[[], Iterable[CountedBatch]] | None,
         callbacks: Sequence[Callback],
         checkpoints: CheckpointSink,
         metrics: MetricSink,
         settings: Settings,
-        parallel: OneRank | None = None,
+        parallel: Strategy | None = None,
     ) -> None:
-        self.parallel = parallel or OneRank(model_loss)
-        self.ranks = self.parallel.ranks
-        self.model_loss = model_loss
-        self.model = model_loss.model
+        if parallel is None and model_loss is not None:
+            parallel = OneRank(model_loss)
+        if parallel is None or model_loss not in (None, parallel.model_loss):
+            raise ValueError("a trainer takes a loss, or a strategy with its own")
+        self.parallel = parallel
+        self.ranks = parallel.ranks
+        self.model_loss = parallel.model_loss
+        self.model = self.model_loss.model
         self.optimizer = optimizer
         self.stream = stream
         self.callbacks = list(callbacks)
@@ -222,13 +226,13 @@ class Trainer:
         self.last_eval = None
         self._report_step(batch, loss, grad_norm, learning_rate, step_s)
 
-    def _all_agree(self, batch: Batch, loss: float, grad_norm: float) -> bool:
+    def _all_agree(self, batch: CountedBatch, loss: float, grad_norm: float) -> bool:
         step = self.state.batch + 1
         # A list, not a generator: every guard must see every step.
         answers = [c.before_step(loss, grad_norm, batch=step, row_ids=batch.row_ids) for c in self.callbacks]
         return all(answers)
 
-    def _gradients(self, batch: Batch) -> float:
+    def _gradients(self, batch: CountedBatch) -> float:
         """The gradient of the global batch; returns its mean loss, the same on every rank."""
         if self.model_loss.device.type == "cuda":
             loss, size = self.parallel.accumulate_what_fits(batch, self.microbatch_size)
@@ -248,7 +252,9 @@ class Trainer:
             tokens=self.state.tokens,
         )
 
-    def _report_step(self, batch: Batch, loss: float, grad_norm: float, learning_rate: float, step_s: float) -> None:
+    def _report_step(
+        self, batch: CountedBatch, loss: float, grad_norm: float, learning_rate: float, step_s: float
+    ) -> None:
         info = StepInfo(
             batch=self.state.batch,
             epoch=self.state.epoch,
@@ -270,10 +276,9 @@ class Trainer:
         """The held-out loss of the weights as they are now; None where there are no evaluation rows."""
         if self._eval_batches is None:
             return None
-        return evaluate(
-            self.model_loss,
+        return evaluate_together(
+            self.parallel,
             self._eval_batches(),
-            together=self.parallel,
             should_stop=lambda: self._stop_signal is not None,
             description=description,
         )

@@ -106,6 +106,7 @@ def test_what_contradicts_itself(write: Write, overrides: list[str], message: st
         (["embedding.backend=static", "embedding.precision=fp32"], ["embedding.precision"]),
         (["embedding.revision=main"], ["embedding.revision"]),
         (["engine={name: qdrant, url: ':memory:', replicas: 2}"], ["engine.replicas"]),
+        (["engine={name: qdrant, url: 'http://127.0.0.1:6333', tenant_shards: true}"], ["engine.tenant_shards"]),
         (
             ["search={reranker: {name: mmr, model: m, base_url: x}}"],
             ["search.reranker.base_url", "search.reranker.model"],

@@ -15,8 +15,8 @@ import pytest
 from genai.config.finetune import FinetuneConfig
 from genai.config.loading import Loaded, load
 from genai.errors import ConfigError, GateError
-from genai.jobs.finetune_inputs import read_inputs
-from genai.jobs.pinned_tables import TABLES, pin_tables, pinned
+from genai.jobs.finetune_inputs import pin, read_inputs
+from genai.jobs.pinned_tables import TABLES, pinned
 from genai.tracking.metrics import read_metrics
 from genai.tracking.run import RunDirectory
 
@@ -47,7 +47,7 @@ def load_job(*overrides: str) -> Loaded[FinetuneConfig]:
 
 def test_the_newest_version_is_pinned(place: Path) -> None:
     append([10])
-    pins = pin_tables(load_job())
+    pins = pin(load_job())
     assert pins["delta:faq"]["version"] == 1
     append([11])
     inputs = read_inputs(load_job(), tables=pins)
@@ -64,36 +64,36 @@ def test_references_with_and_without_a_version(place: Path) -> None:
     loaded = load_job(
         "train_loader.dataset.path=['delta:faq@0', more.jsonl, 'delta:faq']", "eval_loader.dataset.path=delta:faq@1"
     )
-    pins = pin_tables(loaded)
+    pins = pin(loaded)
     assert {name: pin["version"] for name, pin in pins.items()} == {"delta:faq@0": 0, "delta:faq": 1, "delta:faq@1": 1}
-    assert pinned(loaded.config.train_loader.dataset, pins).path == ["delta:faq@0", "more.jsonl", "delta:faq@1"]
+    assert pinned(loaded.config.train_loader.dataset.path, pins) == ["delta:faq@0", "more.jsonl", "delta:faq@1"]
     with pytest.raises(GateError, match=r"11 of 11 evaluation rows also stand in the training rows.*delta:faq@1\[1\]"):
         read_inputs(loaded, tables=pins)
 
 
 def test_a_run_reads_what_it_began_with(place: Path, caplog: pytest.LogCaptureFixture) -> None:
-    first = pin_tables(load_job())
+    first = pin(load_job())
     RunDirectory.open("runs", "r").write_inputs({TABLES: first})
     append([10])
     with caplog.at_level(logging.INFO, "genai"):
-        assert pin_tables(load_job()) == first
+        assert pin(load_job()) == first
     assert "delta:faq is read at version 0, which run 'r' began with; there is version 1 now" in caplog.text
-    assert pin_tables(load_job(), run_name="other")["delta:faq"]["version"] == 1
+    assert pin(load_job(), run_name="other")["delta:faq"]["version"] == 1
     shutil.rmtree("faq")
     append([1])
     with pytest.raises(ConfigError, match=r"job\.yaml:3.*delta:faq is another table than the one that the run began"):
-        pin_tables(load_job())
+        pin(load_job())
 
 
 def test_no_tables_no_look(place: Path) -> None:
     Path("rows.jsonl").write_text('{"prompt": "q", "response": "a"}\n')
-    assert pin_tables(load_job("train_loader.dataset.path=rows.jsonl")) == {}
-    assert pin_tables(load_job("train_loader.dataset={hf_name: org/name}")) == {}
+    assert pin(load_job("train_loader.dataset.path=rows.jsonl")) == {}
+    assert pin(load_job("train_loader.dataset={hf_name: org/name}")) == {}
 
 
 def test_a_table_that_is_not_there_is_told_with_all_other_faults(place: Path) -> None:
     loaded = load_job("train_loader.dataset.path=delta:nothing", "model.pretrained_model_name_or_path=absent")
-    assert pin_tables(loaded) == {}
+    assert pin(loaded) == {}
     with pytest.raises(ConfigError) as caught:
         read_inputs(loaded)
     told = str(caught.value)

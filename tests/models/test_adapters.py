@@ -9,6 +9,7 @@ from genai.config.finetune import HFCausalLMConfig
 from genai.config.training import PeftConfig
 from genai.errors import DataError, UsageError
 from genai.models.adapters import (
+    Task,
     add_adapter,
     check_target_modules,
     continue_adapter,
@@ -185,3 +186,113 @@ def test_right_targets(tiny: Path, targets: Any, count: int) -> None:
         name.split("base_model.model.")[1].split(".lora_")[0] for name in trainable_state(add_adapter(load(tiny), peft))
     }
     assert adapted == set(names)
+
+
+# --- encoders and sequence classifiers --------------------------------------------------------------------------------
+
+
+def bert(kind: Task, **changes: Any) -> Any:
+    """A random BERT with a pooler; the weights are the same every time."""
+    from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    values = {"vocab_size": 40, "initializer_range": 0.3, "num_labels": 1, **sizes, **changes}
+    made: Any = BertForSequenceClassification if kind == "SEQ_CLS" else BertModel
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        return made(BertConfig(**values))
+
+
+@torch.no_grad()
+def outputs(model: Any, kind: Task) -> torch.Tensor:
+    """Scores, or token vectors."""
+    found = model.eval()(input_ids=IDS)
+    return torch.as_tensor(found.logits if kind == "SEQ_CLS" else found.last_hidden_state)
+
+
+ENCODER_SHAPES = {
+    "lora": PeftConfig(r=4),
+    "dora": PeftConfig(r=4, use_dora=True),
+    "pissa": PeftConfig(r=4, init_lora_weights="pissa"),
+    "chosen": PeftConfig(r=4, target_modules=["query", "value"]),
+    "embeddings": PeftConfig(r=4, modules_to_save=["word_embeddings"]),
+}
+
+
+@pytest.mark.parametrize("name", ENCODER_SHAPES)
+@pytest.mark.parametrize("kind", ["FEATURE_EXTRACTION", "SEQ_CLS"])
+def test_an_encoder_with_a_merged_adapter_is_the_adapted_one(tmp_path: Path, kind: Task, name: str) -> None:
+    # fresh bases every time, because an adapter is put on in place
+    base = ResolvedModel(reference="tiny-bert", kind="folder", path=tmp_path, hub_id=None)
+    model = add_adapter(bert(kind), ENCODER_SHAPES[name], task=kind)
+    assert torch.allclose(outputs(model, kind), outputs(bert(kind), kind), atol=1e-5)
+    train_a_little(model)
+    expected = outputs(model, kind)
+    assert (expected - outputs(bert(kind), kind)).abs().max() > 0.1
+    save_adapter(model, tmp_path / "adapter", base=base)
+    again = continue_adapter(bert(kind), tmp_path / "adapter")
+    if name != "pissa":  # which goes on as a plain one of twice the rank
+        assert set(trainable_state(again)) == set(trainable_state(model))
+    assert torch.allclose(outputs(again, kind), expected, atol=1e-4)
+    assert torch.allclose(outputs(merge_adapter(bert(kind), tmp_path / "adapter"), kind), expected, atol=1e-4)
+    merged = merge(model)
+    assert type(merged) is type(bert(kind))
+    assert set(merged.state_dict()) == set(bert(kind).state_dict())
+    assert torch.allclose(outputs(merged, kind), expected, atol=1e-4)
+
+
+def test_all_linear_of_an_encoder_leaves_its_pooler_out() -> None:
+    names = check_target_modules(bert("FEATURE_EXTRACTION"), PeftConfig(), task="FEATURE_EXTRACTION")
+    assert len(names) == 2 * 6
+    trained = set(trainable_state(add_adapter(bert("FEATURE_EXTRACTION"), PeftConfig(), task="FEATURE_EXTRACTION")))
+    assert len(trained) == 2 * len(names)
+    assert not any("pooler" in name for name in trained)
+
+
+def test_every_trained_weight_of_an_encoder_has_a_gradient() -> None:
+    model = add_adapter(bert("FEATURE_EXTRACTION"), PeftConfig(r=4), task="FEATURE_EXTRACTION")
+    train_a_little(model)
+    model(input_ids=IDS).last_hidden_state.square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in trainable_state(model).values())
+
+
+def test_the_head_of_a_classifier_is_trained_and_saved_whole(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    base = ResolvedModel(reference="tiny-bert", kind="folder", path=tmp_path, hub_id=None)
+    model = add_adapter(bert("SEQ_CLS"), PeftConfig(r=4), task="SEQ_CLS")
+    whole = {name for name in trainable_state(model) if "lora_" not in name}
+    assert sorted(name.split(".modules_to_save")[0].removeprefix("base_model.model.") for name in whole) == [
+        *["bert.pooler"] * 2,
+        *["classifier"] * 2,
+    ]
+    assert not any("lora_" in name and ("pooler" in name or "classifier" in name) for name in trainable_state(model))
+    save_adapter(model, tmp_path / "adapter", base=base)
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert {name for name in saved if "lora_" not in name} == {
+        f"base_model.model.{part}.{kind}" for part in ("bert.pooler.dense", "classifier") for kind in ("weight", "bias")
+    }
+
+
+def test_a_new_head_comes_out_of_the_adapter(tmp_path: Path) -> None:
+    """What a base without a head gets at random is not lost when the adapter is merged into the base loaded anew."""
+    base = ResolvedModel(reference="tiny-bert", kind="folder", path=tmp_path, hub_id=None)
+    model = add_adapter(bert("SEQ_CLS"), PeftConfig(r=4), task="SEQ_CLS")
+    expected = outputs(model, "SEQ_CLS")
+    save_adapter(model, tmp_path / "adapter", base=base)
+    other = bert("SEQ_CLS")
+    for part in (other.classifier, other.bert.pooler.dense):
+        torch.nn.init.normal_(part.weight)
+    assert not torch.allclose(outputs(other, "SEQ_CLS"), expected, atol=1e-2)
+    assert torch.allclose(outputs(merge_adapter(other, tmp_path / "adapter"), "SEQ_CLS"), expected, atol=1e-5)
+
+
+def test_heads_of_several_layers() -> None:
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    sizes = {"dim": 16, "hidden_dim": 24, "n_layers": 1, "n_heads": 2, "vocab_size": 40}
+    model: Any = add_adapter(
+        DistilBertForSequenceClassification(DistilBertConfig(**sizes)), PeftConfig(), task="SEQ_CLS"
+    )
+    whole = {name.split(".modules_to_save")[0] for name in trainable_state(model) if "lora_" not in name}
+    assert whole == {"base_model.model.pre_classifier", "base_model.model.classifier"}

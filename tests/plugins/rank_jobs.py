@@ -143,7 +143,6 @@ def make_trainer(
         microbatch_size=1,
     )
     trainer = Trainer(
-        model_loss=parallel.model_loss,
         optimizer=build_optimizer(optimizer or AdamWConfig(lr=1e-2), parallel.model_loss.model),
         schedule=build_schedule(CosineConfig(t_warmup="2ba"), max_duration=duration, batches_per_epoch=5),
         stream=stream,
@@ -292,13 +291,17 @@ def resume_dropout(folder: Path, ranks: Any) -> Any:
 # --- starting them ----------------------------------------------------------------------------------------------------
 
 
-def run_ranks(count: int, folder: Path, *names: str) -> dict[str, Any]:
-    """Carry out functions of this module on `count` ranks, one after the other in the same processes."""
+def run_ranks(count: int, folder: Path, *names: str, script: str = __file__) -> dict[str, Any]:
+    """Carry out functions of this module on `count` ranks, one after the other in the same processes.
+
+    Args:
+        script: of another module that ends as this one does.
+    """
     folder.mkdir(exist_ok=True)
     port = free_port()
     processes = [
         subprocess.Popen(
-            [sys.executable, "-W", "error", __file__, str(folder), *names],
+            [sys.executable, "-W", "error", script, str(folder), *names],
             env={**os.environ, **environment(rank, count, port)},
             stderr=subprocess.PIPE,
             text=True,
@@ -330,12 +333,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def main(folder: Path, names: list[str]) -> None:
+def main(folder: Path, names: list[str], tasks: Mapping[str, Any]) -> None:
     from genai.training.parallel.ranks import open_ranks
 
     with open_ranks("cpu") as ranks:
         for name in names:
-            task: Callable[[Path, Any], Any] = globals()[name]
+            task: Callable[[Path, Any], Any] = tasks[name]
             result = task(folder, ranks)
             if ranks.is_main:
                 (folder / f"{name}.json").write_text(json.dumps(result))
@@ -344,5 +347,5 @@ def main(folder: Path, names: list[str]) -> None:
 if __name__ == "__main__":
     from genai.jobs.worker import end
 
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2:], globals())
     end(0)

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from genai.training.parallel.ranks import Ranks
 from genai.training.parallel.sharded_tensors import local_part
 from genai.training.parallel.strategy import OneRank
 
@@ -29,16 +30,27 @@ class DataParallel(OneRank):
     """The ranks that hold the same weights; None for all."""
 
     def reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum every gradient over the ranks; one that no rank has stays away, as it would in one process."""
-        if self.ranks.data_world_size == 1:
-            return
-        present = self.ranks.max([int(p.grad is not None) for p in parameters])
-        used = [p for p, is_present in zip(parameters, present, strict=True) if is_present]
-        for parameter in used:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        for bucket in _buckets([local_part(p.grad) for p in used if p.grad is not None]):
-            _sum_bucket(bucket, self.group)
+        """See `sum_gradients`."""
+        sum_gradients(parameters, self.ranks, self.group)
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks, group: dist.ProcessGroup | None = None) -> None:
+    """Sum every gradient over the ranks; one that no rank has stays away, as it would in one process.
+
+    Args:
+        parameters: those that are trained, in the same order on every rank.
+        ranks: who takes part.
+        group: the ranks that hold the same weights; None for all.
+    """
+    if ranks.data_world_size == 1:
+        return
+    present = ranks.max([int(p.grad is not None) for p in parameters])
+    used = [p for p, is_present in zip(parameters, present, strict=True) if is_present]
+    for parameter in used:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    for bucket in _buckets([local_part(p.grad) for p in used if p.grad is not None]):
+        _sum_bucket(bucket, group)
 
 
 def _sum_bucket(gradients: list[torch.Tensor], group: dist.ProcessGroup | None) -> None:

@@ -1,60 +1,79 @@
 """How the ranks share the work of a step. This module is the simplest way: one rank does all of it.
 
-    OneRank           nothing is shared; also the base of the others
+    OneRank           nothing is shared; also the base of the next three
     DataParallel      every rank holds the whole model (ddp.py)
     FullyShard        every rank holds a part of each weight (fsdp.py)
     TensorParallel    neighbours compute each product together (tensor.py)
+    WholeBatches      as DataParallel, for a loss over all rows of all ranks at once (whole_batch.py)
 
-The trainer asks a strategy for the loss to call, for the gradient of a batch, and to make that gradient the global one.
+The trainer asks a strategy for the gradient of a batch, to make that gradient the global one, and for the loss of a
+batch that is not trained on.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from genai.errors import GenaiError
-from genai.training.interfaces import ModelLoss
+from genai.training.interfaces import ModelLoss, TrainedLoss
 from genai.training.parallel.ranks import Ranks
 from genai.training.parallel.sharded_tensors import is_sharded, whole
 from genai.training.random_state import random_state, restore_random_state
-from genai.training.step import accumulate_gradients
+from genai.training.step import accumulate_gradients, microbatches
 
 if TYPE_CHECKING:
     from genai.data.batches import Batch
 
 _NO_MEMORY = "the GPU has too little memory for {}"
-_LESS = "lower max_seq_len, set activation_checkpointing: true, or train an adapter"
 
 
-class OneRank:
-    """One process with the whole model.
+class Strategy(ABC):
+    """What the trainer asks of the ranks.
+
+    Batches are of the kind that the loss takes.
 
     Args:
         model_loss: of this rank.
-        ranks: who takes part.
+        ranks: who takes part; None for one process.
     """
 
+    model_loss: TrainedLoss
     in_step = False
     """Whether the ranks meet in every forward pass, so that all must make equally many."""
+    less_memory = "lower max_seq_len, set activation_checkpointing: true, or train an adapter"
+    """What a user can do when not even one row fits."""
 
-    def __init__(self, model_loss: ModelLoss, ranks: Ranks | None = None) -> None:
+    def __init__(self, model_loss: TrainedLoss, ranks: Ranks | None = None) -> None:
         self.model_loss = model_loss
         self.ranks = ranks or Ranks(device=model_loss.device)
 
-    def accumulate(self, batch: Batch, microbatch_size: int) -> float:
+    @abstractmethod
+    def accumulate(self, batch: Any, microbatch_size: int) -> float:
         """Add this rank's part of the gradient to the parameters' `.grad`.
 
         Returns:
-            This rank's part of the mean loss over the trained tokens of the global batch, in nats.
+            This rank's part of the mean loss over the trained tokens (or the rows) of the global batch, in nats.
         """
-        return accumulate_gradients(self.model_loss, batch, microbatch_size=microbatch_size)
 
-    def accumulate_what_fits(self, batch: Batch, microbatch_size: int) -> tuple[float, int]:
+    @abstractmethod
+    def measure(self, batch: Any) -> tuple[float, int]:
+        """Sum of the losses of this rank's tokens (or rows) and how many they are; no graph is made.
+
+        Args:
+            batch: rows that are not trained on; None where only other ranks have some left.
+        """
+
+    @abstractmethod
+    def reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Make every `.grad` the sum over all ranks."""
+
+    def accumulate_what_fits(self, batch: Any, microbatch_size: int) -> tuple[float, int]:
         """`accumulate`; where a GPU runs out of memory, again with half the microbatch and the same dropout.
 
         Returns:
@@ -73,15 +92,43 @@ class OneRank:
                     fix = "lower device_train_microbatch_size, or set activation_checkpointing: true"
                     raise GenaiError(_NO_MEMORY.format(f"{microbatch_size} rows"), fix=fix) from error
                 if microbatch_size == 1:
-                    raise GenaiError(_NO_MEMORY.format("one row"), fix=_LESS) from error
+                    raise GenaiError(_NO_MEMORY.format("one row"), fix=self.less_memory) from error
             # All that the optimizer trains is the model's, so this clears the half-made gradient.
             self.model_loss.model.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             restore_random_state(state)
             microbatch_size = max(1, microbatch_size // 2)
 
+
+class OneRank(Strategy):
+    """One process with the whole model, and a loss over tokens.
+
+    Args:
+        model_loss: of this rank.
+        ranks: who takes part.
+    """
+
+    model_loss: ModelLoss
+
+    def __init__(self, model_loss: ModelLoss, ranks: Ranks | None = None) -> None:
+        super().__init__(model_loss, ranks)
+
+    def accumulate(self, batch: Batch, microbatch_size: int) -> float:
+        """See `Strategy.accumulate`."""
+        return accumulate_gradients(self.model_loss, batch, microbatch_size=microbatch_size)
+
+    def measure(self, batch: Batch | None) -> tuple[float, int]:
+        """See `Strategy.measure`; one forward pass."""
+        if batch is not None:
+            for piece in microbatches(batch, max(1, len(batch.input_ids)), self.model_loss.device):
+                # The count of the batch is that of all ranks.
+                num_tokens = int((batch.labels >= 0).sum())
+                return float(self.model_loss.token_losses(piece).sum(dtype=torch.float64)), num_tokens
+        self.empty_pass(training=False)
+        return 0.0, 0
+
     def reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Make every `.grad` the sum over all ranks."""
+        """See `Strategy.reduce_gradients`; they are already."""
 
     def empty_pass(self, *, training: bool) -> None:
         """A forward pass (in training also a backward one) that adds nothing, for ranks that have fewer rows."""
