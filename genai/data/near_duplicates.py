@@ -48,8 +48,8 @@ def near_duplicate_groups(rows: Sequence[Row], *, similarity: float = SIMILARITY
         similarity: Jaccard similarity from which two texts are nearly the same.
     """
     sets = DisjointSets(len(rows))
-    prompts = [_normalise(row.said_by("user", "tool")) for row in rows]
-    answers = [_normalise(row.said_by("assistant")) for row in rows]
+    prompts = [normalise(row.said_by("user", "tool")) for row in rows]
+    answers = [normalise(row.said_by("assistant")) for row in rows]
     for texts, min_length in ((prompts, 1), (answers, _MIN_ANSWER_LENGTH)):
         representatives = _join_equal(texts, min_length, sets)
         for left, right in _similar_pairs([texts[index] for index in representatives], similarity):
@@ -57,7 +57,8 @@ def near_duplicate_groups(rows: Sequence[Row], *, similarity: float = SIMILARITY
     return [sets.root(index) for index in range(len(rows))]
 
 
-def _normalise(text: str) -> str:
+def normalise(text: str) -> str:
+    """Letters and digits in small letters, with one space between words."""
     return _NO_WORD.sub(" ", text.casefold()).strip()
 
 
@@ -106,7 +107,7 @@ def _signatures(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uin
     compared: list[int] = []
     signatures: list[NDArray[np.uint64]] = []
     for index, text in enumerate(texts):
-        grams = _grams(text)
+        grams = five_grams(text)
         kept = grams[~_contains(common, grams)] if len(common) else grams
         if len(kept) and len(kept) >= _MIN_KEPT * len(grams):
             hashes = kept[:_MAX_GRAMS, None] ^ masks
@@ -122,7 +123,8 @@ def _common_grams(texts: Sequence[str]) -> NDArray[np.uint64]:
     import numpy as np
 
     sample = sorted(texts, key=lambda text: (zlib.crc32(text.encode(errors="surrogatepass")), text))[:_SAMPLE]
-    grams, counts = np.unique(np.concatenate([np.zeros(0, dtype=np.uint64), *map(_grams, sample)]), return_counts=True)
+    found = np.concatenate([np.zeros(0, dtype=np.uint64), *map(five_grams, sample)])
+    grams, counts = np.unique(found, return_counts=True)
     return grams[counts > max(_COMMON_ROWS, _COMMON_SHARE * len(sample))]
 
 
@@ -135,8 +137,8 @@ def _contains(values: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray
     return result
 
 
-def _grams(text: str) -> NDArray[np.uint64]:
-    """Sorted hashes of the text's 5-grams, each once; the smallest of them are a random sample."""
+def five_grams(text: str) -> NDArray[np.uint64]:
+    """Sorted hashes of a normalised text's 5-grams, each once; the smallest of them are a random sample."""
     import numpy as np
 
     codes = np.frombuffer(text.ljust(_GRAM).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)

@@ -1,31 +1,21 @@
 """Questions of which it is known what should be found, to measure an index with.
 
-One JSON object a line:
-
-    {"query": "how thick is the screed", "relevant": ["faq-17"]}
-    {"query": "who pays", "relevant": {"faq-3": 2, "faq-9": 1}, "filter": "topic=money", "tenant": "acme"}
-
-`relevant` names documents by their keys or chunks by their ids, one or several; a mapping gives each a grade.
+Their format is that of `genai.data.retrieval.labelled`; `relevant` names documents by their keys or chunks by their
+ids.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from genai.data.rows import BadRow
-from genai.data.sources import read_records
-from genai.errors import ConfigError, DataError, Problem
+from genai.data.retrieval.labelled import read_labelled
+from genai.errors import DataError
 from genai.index.ledger import Ledger
 from genai.index.requests import FilterLike
 from genai.log import get_logger
-from genai.registry import suggest
 
-_FIELDS = ("query", "relevant", "filter", "tenant")
-_MAX_SHOWN = 20
 _NAMES_A_QUERY = 500
 _log = get_logger(__name__)
 
@@ -68,20 +58,16 @@ def read_queries(path: str) -> list[LabelledQuery]:
         ConfigError: rows cannot be used; names each of them, up to some twenty.
         UsageError: the file cannot be read.
     """
-    queries: list[LabelledQuery] = []
-    problems: list[Problem] = []
-    for record in read_records(path):
-        if isinstance(record, BadRow):
-            problems.append(Problem(message=record.reason, where=record.source))
-        elif found := list(_faults(record.values)):
-            problems.extend(Problem(message=message, where=record.source, fix=fix) for message, fix in found)
-        else:
-            queries.append(_query(record.values, record.source))
-    if problems:
-        left = len(problems) - _MAX_SHOWN
-        more = [Problem(message=f"and {left} more", where=path)] if left > 0 else []
-        raise ConfigError([*problems[:_MAX_SHOWN], *more])
-    return queries
+    return [
+        LabelledQuery(
+            text=row.query,
+            relevant=row.relevant,
+            filter=row.values.get("filter"),
+            tenant=row.values.get("tenant"),
+            source=row.source,
+        )
+        for row in read_labelled(path)
+    ]
 
 
 def match(ledger: Ledger, queries: Sequence[LabelledQuery]) -> list[LabelledQuery]:
@@ -122,57 +108,3 @@ def _known(ledger: Ledger, table: str, column: str, names: Sequence[str]) -> Ite
         marks = ",".join("?" * len(some))
         rows = ledger.rows(f"SELECT {column} FROM {table} WHERE removed = 0 AND {column} IN ({marks})", some)
         yield from (name for (name,) in rows)
-
-
-def _faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    """What is wrong with a row, and the way out."""
-    for name in values:
-        if name not in _FIELDS and (near := suggest(name, [field for field in _FIELDS if field not in values])):
-            yield f"unknown field '{name}'", f"did you mean '{near}'?"
-    query = values.get("query")
-    if not isinstance(query, str) or not query.strip():
-        yield "there is no text in 'query'", None
-    relevant = values.get("relevant")
-    if isinstance(relevant, Mapping):
-        graded = {
-            name: grade for name, grade in relevant.items() if grade is not None
-        }  # Parquet has all keys everywhere
-        if not all(_is_number(grade) for grade in graded.values()):
-            yield "a grade in 'relevant' is no number", 'e.g. {"faq-3": 2, "faq-9": 1}'
-        elif not any(grade > 0 for grade in graded.values()):
-            yield "nothing in 'relevant' has a grade above 0", "leave out queries without an answer"
-    elif not (names := _as_list(relevant)) or not all(_is_name(name) for name in names):
-        yield "'relevant' names nothing that should be found", 'e.g. "relevant": ["faq-17"]'
-    if not isinstance(values.get("filter"), str | Mapping | list | None):
-        yield "'filter' is no filter", 'e.g. "topic=floors"'
-    if not isinstance(values.get("tenant"), str | None):
-        yield "'tenant' is no text", None
-
-
-def _query(values: Mapping[str, Any], source: str) -> LabelledQuery:
-    relevant = values["relevant"]
-    if isinstance(relevant, Mapping):
-        grades = {str(name): float(grade) for name, grade in relevant.items() if grade is not None and grade > 0}
-    else:
-        grades = {str(name): 1.0 for name in _as_list(relevant)}
-    return LabelledQuery(
-        text=values["query"],
-        relevant=grades,
-        filter=values.get("filter"),
-        tenant=values.get("tenant"),
-        source=source,
-    )
-
-
-def _as_list(relevant: Any) -> list[Any]:
-    if isinstance(relevant, list):
-        return relevant
-    return [] if relevant is None else [relevant]
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool) and str(value) != ""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

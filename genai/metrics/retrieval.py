@@ -84,12 +84,26 @@ def parse_metric(name: str) -> Metric:
     Raises:
         UsageError: there is none of that name.
     """
+    measure, depth = _parts(name)
+    at_k = _AT_K[measure]
+    return lambda ranked, relevant: at_k(ranked, relevant, depth)
+
+
+def metric_depth(name: str) -> int:
+    """How many places of a ranking a measure looks at: 10 for `ndcg@10`.
+
+    Raises:
+        UsageError: see `parse_metric`.
+    """
+    return _parts(name)[1]
+
+
+def _parts(name: str) -> tuple[str, int]:
     measure, _, k = name.partition("@")
     if measure not in _AT_K or not k.isdecimal() or int(k) < 1:
         known = ", ".join(f"{measure}@K" for measure in _AT_K)
         raise UsageError(f"'{name}' is no measure of retrieval", fix=f"known: {known}, with K such as 10")
-    at_k, depth = _AT_K[measure], int(k)
-    return lambda ranked, relevant: at_k(ranked, relevant, depth)
+    return measure, int(k)
 
 
 def _wanted(relevant: Relevant) -> Mapping[str, float]:
