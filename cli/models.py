@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +34,19 @@ _revision = click.option("--revision", metavar="REV", help="Branch, tag or commi
 def command() -> None:
     """List, pull, chat with and export models.
 
-    A REF is gallery:NAME, hf:ORG/NAME, a folder, a .gguf file, s3://... or runs:RUN[/CHECKPOINT].
+    A REF is gallery:NAME, hf:ORG/NAME, a folder, a .gguf file, s3://..., runs:RUN[/CHECKPOINT] or
+    registry:NAME[@ALIAS_OR_VERSION].
     """
 
 
 @command.command("ls", epilog=examples("genai models ls", "genai models ls --json"))
+@_runs_dir
 @common_options
-def list_models(output: Output) -> None:
-    """List the models known by name, and where each can be had from."""
+def list_models(runs_dir: str, output: Output) -> None:
+    """List the models known by name, where each can be had from, and those that runs registered."""
     from genai.models.gallery import GALLERY
     from genai.models.pull import known_sources, model_folder, read_provenance
+    from genai.models.registered import list_registered
 
     rows: list[list[object]] = []
     data: list[dict[str, Any]] = []
@@ -78,7 +82,22 @@ def list_models(output: Output) -> None:
         if note and entry.package:
             notes.append(f"{entry.name} from the package {entry.package.package}: {note}.")
     columns = ["name", "parameters", "context", "licence", "task", "here", "sources"]
-    output.result("\n".join([format_table(columns, rows), "", *notes]), {"models": data})
+    lines = [format_table(columns, rows), "", *notes]
+    registered = list_registered(runs_dir)
+    if registered:
+        named = [
+            [
+                each.version.reference,
+                ", ".join(each.aliases),
+                each.version.kind,
+                each.version.run,
+                each.version.created_at,
+            ]
+            for each in registered
+        ]
+        lines += ["", format_table(["registered", "aliases", "kind", "run", "at"], named)]
+    versions = [{**asdict(each.version), "aliases": each.aliases} for each in registered]
+    output.result("\n".join(lines), {"models": data, "registered": versions})
 
 
 @command.command(epilog=examples("genai models pull smollm2-135m-instruct", "genai models pull hf:Qwen/Qwen3-0.6B"))

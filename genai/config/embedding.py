@@ -14,7 +14,8 @@ class EmbeddingConfig:
 
     model: str
     """A model reference: gallery:NAME, hf:ORG/NAME, a folder (sentence-transformers, transformers, model2vec or
-    wordllama), s3://..., runs:RUN; with backend: endpoint the name that the endpoint knows it by."""
+    wordllama), s3://..., runs:RUN, registry:NAME@ALIAS; with backend: endpoint the name that the endpoint knows it
+    by."""
     backend: Literal["auto", "torch", "onnx", "static", "endpoint"] = "auto"
     """torch: in this process; onnx: an int8 ONNX file, made once from the model; static: a table of token vectors, no
     network at all; endpoint: an OpenAI-compatible server; auto: static for such a folder, endpoint with base_url,

@@ -40,7 +40,8 @@ class HFCausalLMConfig:
     name: Literal["hf_causal_lm"] = "hf_causal_lm"
     """Which kind of model."""
     pretrained_model_name_or_path: str
-    """A model reference: gallery:NAME, hf:ORG/NAME, a folder, a .gguf file, s3://..., runs:RUN[/checkpoint]."""
+    """A model reference: gallery:NAME, hf:ORG/NAME, a folder, a .gguf file, s3://..., runs:RUN[/checkpoint],
+    registry:NAME@ALIAS."""
     pretrained: bool = True
     """False: take only the architecture and start from random weights."""
     revision: str | None = None

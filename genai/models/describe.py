@@ -13,6 +13,7 @@ from genai.errors import DataError
 from genai.models.gallery import GALLERY, GalleryEntry, find_entry
 from genai.models.pull import SOURCE_FILE, known_sources, model_folder, read_provenance
 from genai.models.references import ResolvedModel, resolve_model
+from genai.models.registered import origin_of
 from genai.storage.checksums import sha256_of
 
 
@@ -52,7 +53,7 @@ def describe(reference: str, *, runs_dir: str | Path = "runs") -> Description:
         folder = model_folder(entry.name)
         return _of_entry(entry) if not (folder / SOURCE_FILE).is_file() else _of_folder(reference, folder, entry)
     resolved = resolve_model(reference, runs_dir=runs_dir, weights=False)
-    return _of_folder(reference, resolved.path, None, resolved)
+    return _of_folder(reference, resolved.path, None, resolved, origin=origin_of(reference, runs_dir))
 
 
 def licence_of(resolved: ResolvedModel) -> str | None:
@@ -90,7 +91,12 @@ def _of_entry(entry: GalleryEntry) -> Description:
 
 
 def _of_folder(
-    reference: str, folder: Path, entry: GalleryEntry | None, resolved: ResolvedModel | None = None
+    reference: str,
+    folder: Path,
+    entry: GalleryEntry | None,
+    resolved: ResolvedModel | None = None,
+    *,
+    origin: str | None = None,
 ) -> Description:
     config = json.loads((folder / "config.json").read_text())
     provenance = read_provenance(folder)
@@ -103,7 +109,7 @@ def _of_folder(
         licence=entry.licence if entry else (licence_of(resolved) if resolved else None),
         dtype=config.get("dtype") or config.get("torch_dtype"),
         sources=known_sources(entry) if entry else (),
-        source=provenance.source if provenance else hub_source,
+        source=provenance.source if provenance else (hub_source or origin),
         note=provenance.note if provenance else None,
         path=folder,
         files=provenance.files if provenance else _hashed(folder),

@@ -5,6 +5,7 @@
     PATH                  a folder with a config.json, or a .gguf file
     s3://BUCKET/PREFIX    such a folder or file in a bucket
     runs:RUN[/CHECKPOINT] what a run trained: its model/ folder, or a checkpoint with a model in it
+    registry:NAME[@X]     a version X (a number), or what the alias X names; NAME alone: what is in production
 
 Nothing here imports torch; only a .gguf file needs it, once, to be converted into a folder of the cache.
 """
@@ -26,8 +27,9 @@ from genai.models.gallery import GALLERY, find_entry
 from genai.models.pull import materialise, model_folder, pull
 from genai.registry import suggest
 from genai.storage import atomic, fetch, is_remote
+from genai.tracking import registry
 
-Kind = Literal["gallery", "hub", "folder", "gguf", "bucket", "run"]
+Kind = Literal["gallery", "hub", "folder", "gguf", "bucket", "run", "registry"]
 _SCHEMES = ("gallery", "hf", "runs", "registry")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -79,6 +81,7 @@ def resolve_model(
 
     Raises:
         UsageError: nothing answers to that reference; says what would.
+        DataError: what the registry names is gone, or is no longer what was registered.
         CredentialsError: the hub wants a token.
         GenaiError: it could not be fetched.
     """
@@ -138,9 +141,7 @@ def _locate(reference: str, runs_dir: Path) -> _Located:
     if separator and scheme == "runs":
         return _Located(kind="run", target=str(_run_model(rest, runs_dir)))
     if separator and scheme == "registry":
-        raise UsageError(
-            f"'{reference}': this version of genai has no model registry yet", fix="name the run: runs:RUN, or a folder"
-        )
+        return _Located(kind="registry", target=str(_registered_model(rest, runs_dir)))
     path = Path(reference.removeprefix("file://")).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         return _Located(kind="gguf", target=str(path))
@@ -170,7 +171,7 @@ def _as_hub_id(reference: str, path: Path) -> str:
     raise UsageError(f"there is no {what} '{reference}'", fix=fix)
 
 
-_KINDS = "use gallery:NAME, hf:ORG/NAME, a folder, a .gguf file, s3://... or runs:RUN"
+_KINDS = "use gallery:NAME, hf:ORG/NAME, a folder, a .gguf file, s3://..., runs:RUN or registry:NAME"
 
 
 def _run_folder(name: str, runs_dir: Path) -> Path:
@@ -199,6 +200,23 @@ def _run_model(rest: str, runs_dir: Path) -> Path:
         fix = f"did you mean 'runs:{name}/{near}'?" if near else f"it has: {', '.join(saved) or 'none'}"
         raise UsageError(f"the run '{name}' has no checkpoint '{checkpoint}'", fix=fix)
     return _check_folder(folder / "model" if (folder / "model").is_dir() else folder)
+
+
+def _registered_model(rest: str, runs_dir: Path) -> Path:
+    """The folder of the version that `rest` names, when it still holds what was registered."""
+    version = registry.find(runs_dir, rest)
+    try:
+        folder = _run_model(version.model.removeprefix("runs:"), runs_dir)
+    except UsageError as error:
+        fix = f"bring that run back, or name another version than {version.version}"
+        raise DataError(f"its model is gone: {error.message}", where=version.reference, fix=fix) from error
+    if fingerprint(folder) != version.fingerprint:
+        raise DataError(
+            f"{folder} is no longer what was registered at {version.created_at}: a file of the model was changed",
+            where=version.reference,
+            fix="bring the files back, or register the model anew and name that version",
+        )
+    return folder
 
 
 def _check_folder(folder: Path) -> Path:

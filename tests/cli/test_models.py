@@ -47,6 +47,45 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+def test_registered_models_are_listed_and_shown(
+    genai: Callable[..., Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from genai.models.fingerprint import fingerprint
+    from genai.tracking import registry
+
+    monkeypatch.chdir(tmp_path)
+    assert genai("models", "ls", "--json").json["registered"] == []
+    assert "registered" not in genai("models", "ls").out
+    (tmp_path / "runs" / "tuned").mkdir(parents=True)
+    (tmp_path / "model").rename(tmp_path / "runs" / "tuned" / "model")
+    registry.register(
+        "runs",
+        "faq",
+        kind="causal_lm",
+        model="runs:tuned",
+        run="tuned",
+        fingerprint=fingerprint(Path("runs/tuned/model")),
+        data_fingerprint="",
+        tables={},
+        metrics=[],
+        tuned_from="gallery:smollm2-135m-instruct",
+        inputs={},
+    )
+    row = genai("models", "ls").out.splitlines()[-1]
+    assert row.split()[:3] == ["registry:faq@1", "causal_lm", "tuned"]
+    registry.set_alias("runs", "faq", "production", 1)
+    row = genai("models", "ls").out.splitlines()[-1]
+    assert row.split()[:4] == ["registry:faq@1", "production", "causal_lm", "tuned"]
+    [listed] = genai("models", "ls", "--json").json["registered"]
+    assert (listed["name"], listed["version"], listed["aliases"]) == ("faq", 1, ["production"])
+    shown = genai("models", "show", "registry:faq")
+    assert shown.code == 0, shown.err
+    assert "came from     run tuned, tuned from gallery:smollm2-135m-instruct, registered at 2" in shown.out
+    assert "runs/tuned/model" in shown.out
+    ended = genai("models", "show", "registry:fqa")
+    assert (ended.code, "did you mean 'registry:faq'?" in ended.err) == (2, True)
+
+
 def test_ls_shows_facts_and_sources(genai: Callable[..., Any]) -> None:
     ended = genai("models", "ls")
     assert ended.code == 0

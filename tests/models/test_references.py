@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from genai.errors import DataError, GenaiError, UsageError
+from genai.models.fingerprint import fingerprint
 from genai.models.references import exists_problem, resolve_adapter, resolve_model
+from genai.tracking import registry
 
 
 @pytest.fixture
@@ -18,6 +20,24 @@ def make_model(folder: Path) -> Path:
     (folder / "config.json").write_text('{"model_type": "llama"}')
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
+
+
+def register(here: Path, run: str) -> None:
+    """Make the model of a run the next version of `faq`, in production."""
+    made = registry.register(
+        here / "runs",
+        "faq",
+        kind="sentence_encoder",
+        model=f"runs:{run}",
+        run=run,
+        fingerprint=fingerprint(here / "runs" / run / "model"),
+        data_fingerprint="",
+        tables={},
+        metrics=[],
+        tuned_from="gallery:all-minilm-l6-v2",
+        inputs={},
+    )
+    registry.set_alias(here / "runs", "faq", "production", made.version)
 
 
 def test_folder(here: Path) -> None:
@@ -37,6 +57,47 @@ def test_run_and_checkpoint(here: Path) -> None:
     assert resolve_model("runs:faq").kind == "run"
 
 
+def test_registry(here: Path) -> None:
+    for run in ("first", "second"):
+        make_model(here / "runs" / run / "model")
+        register(here, run)
+    for reference, run in {
+        "registry:faq": "second",
+        "registry:faq@production": "second",
+        "registry:faq@1": "first",
+    }.items():
+        resolved = resolve_model(reference, runs_dir=here / "runs")
+        assert (resolved.kind, resolved.path) == ("registry", here / "runs" / run / "model")
+        assert exists_problem(reference, runs_dir=here / "runs") is None
+    registry.rollback_alias(here / "runs", "faq")
+    assert resolve_model("registry:faq").path == Path("runs/first/model")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_registered_model_that_was_changed_is_refused(here: Path, file: str) -> None:
+    model = make_model(here / "runs" / "first" / "model")
+    register(here, "first")
+    (model / "README.md").write_text("notes change nothing")
+    assert resolve_model("registry:faq").path == Path("runs/first/model")
+    (model / file).write_text('{"model_type": "bert"}')
+    with pytest.raises(DataError, match="is no longer what was registered") as caught:
+        resolve_model("registry:faq")
+    assert caught.value.where == "registry:faq@1"
+    problem = exists_problem("registry:faq")
+    assert problem is not None and problem.message == caught.value.message
+
+
+@pytest.mark.parametrize("gone", ["runs/first", "runs/first/model", "runs/first/model/config.json"])
+def test_a_registered_model_whose_run_is_gone(here: Path, gone: str) -> None:
+    make_model(here / "runs" / "first" / "model")
+    register(here, "first")
+    (here / gone).rename(here / "elsewhere")
+    with pytest.raises(DataError, match="its model is gone: ") as caught:
+        resolve_model("registry:faq@1")
+    assert caught.value.where == "registry:faq@1"
+    assert exists_problem("registry:faq") is not None
+
+
 def test_bucket_is_fetched(here: Path) -> None:
     make_model(here / "bucket" / "model")
     url = (here / "bucket" / "model").as_uri()
@@ -51,7 +112,11 @@ def test_bucket_is_fetched(here: Path) -> None:
         ("smollm2-135m-instruct", "there is no model 'smollm2-135m-instruct'", "did you mean 'gallery:smollm2-135m-"),
         ("hf:not a name", "'not a name' cannot be the name of a model on the hub", "write hf:ORG/NAME"),
         ("hf:../../etc", "cannot be the name of a model on the hub", "write hf:ORG/NAME"),
-        ("registry:faq@prod", "has no model registry yet", "runs:RUN"),
+        ("registry:fqa", "there is no model 'fqa' in the registry", "did you mean 'registry:faq'?"),
+        ("registry:faq@prodction", "has no alias 'prodction'", "did you mean 'registry:faq@production'?"),
+        ("registry:faq@9", "has no version 9", "it has 1"),
+        ("registry:../faq", "cannot be used as a name in the registry", "letters, digits"),
+        ("registy:faq", "unknown kind of model reference 'registy:'", "did you mean 'registry:faq'?"),
         ("models/mnie", "there is no folder 'models/mnie'", "did you mean 'models/mine'?"),
         ("models/zzzzzz", "there is no folder 'models/zzzzzz'", "write hf:models/zzzzzz for the hub"),
         ("/nowhere/at/all", "there is no folder", "use gallery:NAME"),
@@ -78,6 +143,7 @@ def test_what_cannot_be_resolved_says_what_would(here: Path, reference: str, mes
     (here / "adapter" / "adapter_config.json").write_text("{}")
     (here / "broken" / "config.json").write_text("{")
     (here / "untyped" / "config.json").write_text("[]")
+    register(here, "faq")
     with pytest.raises(UsageError) as caught:
         resolve_model(reference)
     assert message in caught.value.message
