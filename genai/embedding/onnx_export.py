@@ -57,10 +57,19 @@ def exported(folder: Path, *, trust_remote_code: bool = False) -> Path:
     return materialise(target, folder.name, fill) / ONNX_FILE
 
 
-def _export(folder: Path, target: Path, trust_remote_code: bool) -> None:
+def check_packages() -> None:
+    """Whether all is installed that makes such a file.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
     for package in _NEEDED:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, extra="onnx", needed_for="making an ONNX file (backend: onnx)")
+
+
+def _export(folder: Path, target: Path, trust_remote_code: bool) -> None:
+    check_packages()
     import torch
 
     model: nn.Module = load_text_model(folder, precision="fp32", trust_remote_code=trust_remote_code)

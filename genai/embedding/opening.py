@@ -44,7 +44,7 @@ def open_encoder(
         return EndpointEncoder(config)
     from genai.embedding.static_encoder import find_static
 
-    folder = _resolve(config.model, config.revision, runs_dir)
+    folder = find_folder(config.model, config.revision, runs_dir)
     table = find_static(folder)
     if table is not None and config.backend in ("auto", "static"):
         return _static_encoder(config, folder, table)
@@ -82,11 +82,21 @@ def open_reranker(
         raise UsageError("a cross-encoder needs a model", where="search.reranker.model")
     from genai.embedding.cross_encoder import CrossEncoder
 
-    return CrossEncoder(_resolve(config.model, None, runs_dir), num_threads=num_threads)
+    return CrossEncoder(find_folder(config.model, None, runs_dir), num_threads=num_threads)
 
 
-def _resolve(reference: str, revision: str | None, runs_dir: str | Path) -> Path:
-    """The folder of a model; unlike a language model, one of an encoder need not have a config.json."""
+def find_folder(reference: str, revision: str | None, runs_dir: str | Path) -> Path:
+    """The folder of an encoder or reranker on this machine, fetched where need be; unlike that of a language model it
+    need not have a config.json.
+
+    Args:
+        reference: a model reference.
+        revision: on the hub.
+        runs_dir: where run directories lie, for `runs:RUN`.
+
+    Raises:
+        UsageError, CredentialsError, GenaiError: see `open_encoder`.
+    """
     from genai.embedding.settings import read_modules
     from genai.embedding.static_encoder import find_static
 

@@ -7,8 +7,9 @@ hold and that would start random.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -45,6 +46,52 @@ def load_classifier(folder: Path, *, num_threads: int | None = None) -> PreTrain
         DataError, UsageError, MissingExtraError: see `load_text_model`.
     """
     return _load(folder, _classifier_factory, "auto", False, num_threads)
+
+
+def load_trainable_classifier(
+    folder: Path, *, seed: int, where: torch.device, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model of a reranker in float32, to be trained; an encoder gets a new head with one number.
+
+    Args:
+        folder: of a sequence classifier with one label, or of an encoder.
+        seed: of the new head's weights.
+        where: the device.
+        trust_remote_code: run Python that comes with the model.
+
+    Returns:
+        The model, and the names of the weights that start random.
+
+    Raises:
+        DataError, UsageError: see `load_text_model`.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    with quiet_transformers(), _explained(folder), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config: Any = AutoConfig.from_pretrained(folder, **shared)
+        is_classifier = any("ForSequenceClassification" in name for name in config.architectures or ())
+        if is_classifier:
+            _classifier_factory(config)
+        config.num_labels, config.use_cache = 1, False
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that the report names them all; they are refused below
+            **shared,
+        )
+    values = dict(report if isinstance(report, Mapping) else vars(report))
+    inside = f"{model.base_model_prefix}."
+    # An encoder's files often lack its pooler, which is a part of the head here.
+    is_head = [not name.startswith(inside) or ".pooler." in name for name in values["missing_keys"]]
+    new = [] if is_classifier else [*compress(values["missing_keys"], is_head)]
+    _check_report({**values, "missing_keys": set(values["missing_keys"]) - set(new)}, folder, unused=())
+    return cast("PreTrainedModel", model.to(where)), sorted(new)
 
 
 def device() -> torch.device:
@@ -96,7 +143,7 @@ def _load(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that the report names them all; they are refused below
         )
-    _check_report(report, folder)
+    _check_report(report, folder, unused=_UNUSED if choose_factory is _text_factory else ())
     return cast("PreTrainedModel", model.to(where).eval())
 
 
@@ -119,9 +166,9 @@ def _classifier_factory(config: PretrainedConfig) -> Any:
     return AutoModelForSequenceClassification
 
 
-def _check_report(report: Any, folder: Path) -> None:
+def _check_report(report: Any, folder: Path, *, unused: Sequence[str]) -> None:
     values = report if isinstance(report, Mapping) else vars(report)
-    missing = [name for name in values["missing_keys"] if not any(part in name for part in _UNUSED)]
+    missing = [name for name in values["missing_keys"] if not any(part in name for part in unused)]
     found = sorted([*missing, *map(str, values["mismatched_keys"])])
     if found:
         raise DataError(
@@ -148,6 +195,6 @@ def _explained(folder: Path) -> Iterator[None]:
             raise UsageError(
                 "the model needs Python code of its own to run",
                 where=str(folder),
-                fix="read that code, then set embedding.trust_remote_code: true",
+                fix="read that code, then set trust_remote_code: true beside the model's name",
             ) from error
         raise DataError(f"the model cannot be loaded: {first}", where=str(folder)) from error

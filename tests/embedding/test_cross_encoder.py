@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genai.config.embedding import RerankerConfig
-from genai.embedding.cross_encoder import _has_segments
+from genai.embedding.cross_encoder import CrossEncoder
 from genai.embedding.opening import open_reranker
 from genai.errors import DataError, UsageError
 
@@ -41,15 +41,6 @@ def test_scores_against_transformers(
     assert len(set(np.round(scores, 6))) > 4
 
 
-@pytest.mark.parametrize(("tokenizer", "expected"), [("BertTokenizer", True), ("TokenizersBackend", False)])
-def test_segments_follow_the_tokenizer(tmp_path: Path, tokenizer: str, expected: bool) -> None:
-    (tmp_path / "config.json").write_text('{"type_vocab_size": 2}')
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": tokenizer}))
-    assert _has_segments(tmp_path) is expected
-    (tmp_path / "config.json").write_text('{"type_vocab_size": 1}')
-    assert not _has_segments(tmp_path)
-
-
 def test_many_texts_and_none(cross_encoder: Path, texts: list[str]) -> None:
     reranker = open_reranker(RerankerConfig(model=str(cross_encoder)))
     assert reranker.score(QUERY, []) == []
@@ -68,6 +59,24 @@ def test_an_encoder_is_none(fresh_bert: Callable[..., Path]) -> None:
     folder = fresh_bert(num_labels=1)
     with pytest.raises(DataError, match=r"are missing .*would start random"):
         open_reranker(RerankerConfig(model=str(folder))).score("a", ["b"])
+
+
+def test_a_head_without_its_pooler_is_not_trusted(fresh_bert: Callable[..., Path]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = fresh_bert(classifier=True, num_labels=1)
+    tensors = {name: each for name, each in load_file(folder / "model.safetensors").items() if "pooler" not in name}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"2 weights are missing .*bert\.pooler\.dense\.bias.*would start random"):
+        open_reranker(RerankerConfig(model=str(folder))).score("a", ["b"])
+
+
+def test_logits_keep_the_order(cross_encoder: Path, texts: list[str]) -> None:
+    reranker = CrossEncoder(cross_encoder)
+    pairs = [(QUERY, text) for text in texts] + [("a", text) for text in texts]
+    expected = [reranker.score(query, [text])[0] for query, text in pairs]
+    np.testing.assert_allclose(1 / (1 + np.exp(-reranker.logits(pairs))), expected, atol=0.05)  # as above
+    assert reranker.logits([]).shape == (0,)
 
 
 def test_a_model_is_needed() -> None:

@@ -1,0 +1,1 @@
+"""Tuning of encoders and rerankers: batches of pairs, losses, hard negatives, synthetic queries, measuring."""
