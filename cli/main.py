@@ -15,6 +15,7 @@ from .failures import EXIT_CODES_HELP, run
 VERBS = {
     "pretrain": ("pretrain:command", "Train a language model on streams of tokens."),
     "finetune": ("finetune:command", "Go on training a language model on rows of your own."),
+    "embed-finetune": ("embed_finetune:command", "Tune an embedding model, measured before and after."),
     "index": ("index:command", "Keep a vector index in step with its source, and search it."),
     "data": ("data:command", "Turn raw text into shards, look at data, train tokenizers."),
     "config": ("config:command", "Check, show and explain job files."),

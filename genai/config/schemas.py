@@ -11,9 +11,11 @@ from typing import Any
 
 from genai.config import foundry
 from genai.config.annotations import hints
+from genai.config.checks_embed_finetune import check_embed_finetune
 from genai.config.checks_finetune import check_finetune
 from genai.config.checks_index import check_index
 from genai.config.checks_pretrain import check_pretrain
+from genai.config.embed_finetune import EmbedFinetuneConfig
 from genai.config.findings import Finding
 from genai.config.finetune import FinetuneConfig
 from genai.config.index import IndexConfig
@@ -22,10 +24,17 @@ from genai.config.tree import Node, find
 from genai.errors import Problem, UsageError
 from genai.registry import suggest
 
-SCHEMAS: dict[str, type] = {"finetune": FinetuneConfig, "pretrain": PretrainConfig, "index": IndexConfig}
+SCHEMAS: dict[str, type] = {
+    "finetune": FinetuneConfig,
+    "pretrain": PretrainConfig,
+    "embed-finetune": EmbedFinetuneConfig,
+    "index": IndexConfig,
+}
 """Name of a job -> its config class."""
 _LOADERS = {"text": "pretrain", "finetuning": "finetune"}
 """Name of a training loader -> the job that has it; both jobs have nearly the same keys."""
+_MODELS = {"sentence_encoder": "embed-finetune", "cross_encoder": "embed-finetune"}
+"""Kind of the model -> the job that tunes such a one."""
 _SHARDS = ("remote", "local", "streams")
 """Keys of a data set of shards."""
 
@@ -48,6 +57,7 @@ def _nothing_aside(tree: Node) -> tuple[Node, list[Problem], list[Problem]]:
 HOOKS: dict[type, Hooks] = {
     FinetuneConfig: Hooks(check=check_finetune, set_aside=partial(foundry.set_aside, job="finetune")),
     PretrainConfig: Hooks(check=check_pretrain, set_aside=partial(foundry.set_aside, job="pretrain")),
+    EmbedFinetuneConfig: Hooks(check=check_embed_finetune, set_aside=_nothing_aside),
     IndexConfig: Hooks(check=check_index, set_aside=_nothing_aside),
 }
 
@@ -70,7 +80,8 @@ def schema_of(job: str) -> type:
 
 
 def guess_job(path: Path, tree: Node) -> str:
-    """Which job a file is for: by a folder `configs/<job>/` above it, else by its loader, else by its first keys.
+    """Which job a file is for: by a folder `configs/<job>/` above it, else by its loader or its kind of model, else by
+    its first keys.
 
     Args:
         path: of the file.
@@ -85,5 +96,8 @@ def guess_job(path: Path, tree: Node) -> str:
         return _LOADERS[str(loader.value)]
     if loader is None and any(find(tree, ("train_loader", "dataset", name)) for name in _SHARDS):
         return "pretrain"
+    model = find(tree, ("model", "name"))
+    if model is not None and model.value in _MODELS:
+        return _MODELS[str(model.value)]
     written = {str(name) for name, _ in tree.children()}
     return max(SCHEMAS, key=lambda job: len(written & set(hints(SCHEMAS[job]))))

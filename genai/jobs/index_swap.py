@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genai.config.checking import check
 from genai.config.embedding import EmbeddingConfig
@@ -14,6 +14,9 @@ from genai.config.tree import Node, Origin, graft
 from genai.errors import ConfigError, Problem, UsageError
 from genai.jobs.index_parts import encoder_opener, open_index_engine, open_ledger, read_config, write_embedding
 from genai.jobs.index_result import IndexResult, result_of
+
+if TYPE_CHECKING:
+    from genai.index.swap import SwapReport
 
 _SECTION = "embedding"
 
@@ -75,6 +78,28 @@ def run(request: SwapRequest) -> Swapped:
         UsageError: there is no such index, it has this encoder already, or nothing says how to compare.
         GateError: the new one is not good enough; the old one answers on.
     """
+    report = attempt(request)
+    report.check()
+    return Swapped(
+        index=request.name,
+        before=report.before.embedding_config.model,
+        after=report.after.embedding_config.model,
+        generation=report.after.name,
+        num_embedded=report.num_embedded,
+        mode=report.mode,
+        num_queries=report.num_queries,
+        tolerance=report.tolerance,
+        comparisons=[asdict(comparison) for comparison in report.comparisons],
+        seconds=report.seconds,
+    )
+
+
+def attempt(request: SwapRequest) -> SwapReport:
+    """Like `run`; one that is not good enough is told by the report.
+
+    Raises:
+        UsageError: see `run`.
+    """
     from genai.index import swap
     from genai.index.labelled_queries import read_queries
 
@@ -94,20 +119,9 @@ def run(request: SwapRequest) -> Swapped:
             tolerance=request.tolerance,
             drop_if_worse=request.drop_if_worse,
         )
-        report.check()
-        write_embedding(ledger)
-        return Swapped(
-            index=request.name,
-            before=report.before.embedding_config.model,
-            after=report.after.embedding_config.model,
-            generation=report.after.name,
-            num_embedded=report.num_embedded,
-            mode=report.mode,
-            num_queries=report.num_queries,
-            tolerance=report.tolerance,
-            comparisons=[asdict(comparison) for comparison in report.comparisons],
-            seconds=report.seconds,
-        )
+        if report.passed:
+            write_embedding(ledger)
+        return report
 
 
 def rollback(name: str, *, indexes_dir: Path, allow_code: bool = False) -> IndexResult:

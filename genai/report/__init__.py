@@ -2,30 +2,46 @@
 
 from genai.report.contents import (
     AnswerPair,
+    ChangeRow,
     DocumentRow,
+    DroppedQuery,
     IndexReport,
     LabelSample,
+    LeakedPair,
     Lengths,
     LossRow,
     MapPoint,
+    MovedQuery,
+    PairSample,
     ProofOutcome,
     Report,
+    RetrievalReport,
     TrainingReport,
+    TrialRow,
 )
 from genai.report.index import render_index_report
+from genai.report.retrieval import render_retrieval_report
 from genai.report.training import render_training_report
 
 __all__ = [
     "AnswerPair",
+    "ChangeRow",
     "DocumentRow",
+    "DroppedQuery",
     "IndexReport",
     "LabelSample",
+    "LeakedPair",
     "Lengths",
     "LossRow",
     "MapPoint",
+    "MovedQuery",
+    "PairSample",
     "ProofOutcome",
     "Report",
+    "RetrievalReport",
     "TrainingReport",
+    "TrialRow",
     "render_index_report",
+    "render_retrieval_report",
     "render_training_report",
 ]

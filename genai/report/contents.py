@@ -175,3 +175,165 @@ class IndexReport(Report):
     """Documents that took longest to read."""
     failed: Sequence[DocumentRow] = ()
     """Documents that could not be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeRow:
+    """A measure before and after over the same queries, with the ends of its 95 % intervals."""
+
+    metric: str
+    """For example ndcg@10."""
+    before: float
+    before_low: float
+    before_high: float
+    after: float
+    after_low: float
+    after_high: float
+    difference: float
+    """after - before."""
+    low: float
+    """Ends of the paired interval of the difference."""
+    high: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval of the difference leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSample:
+    """A query with what it is trained on, as the model scores that before training."""
+
+    title: str
+    """Where it comes from."""
+    query: str
+    """What is asked."""
+    positive: str
+    """The document that answers it."""
+    positive_score: float | None
+    """None where there is no score."""
+    negatives: Sequence[tuple[str, float | None]] = ()
+    """(document, score)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovedQuery:
+    """A held-out query whose answer moved."""
+
+    query: str
+    """What is asked."""
+    expected: str
+    """The text that answers it."""
+    rank_before: int | None
+    """Place of that, from 1; None: not among those looked at."""
+    rank_after: int | None
+    first_before: str
+    """The text that was found first."""
+    first_after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DroppedQuery:
+    """A query that was made and not kept."""
+
+    query: str
+    """What was made."""
+    passage: str
+    """Of which text."""
+    reason: str
+    """Why it is not trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """One trial of a search for settings."""
+
+    name: str
+    """Of its run."""
+    settings: Mapping[str, str]
+    """Key -> value."""
+    round: int
+    """From 0."""
+    length: str
+    """How long it trained."""
+    score: float | None
+    """None where it failed."""
+    time_s: float
+    """Seconds it took."""
+    fault: str = ""
+    """Why it failed."""
+    has_won: bool = False
+    """Whether its model was taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakedPair:
+    """A training pair that was left out because a held-out one resembles it."""
+
+    train: str
+    """Where it stands."""
+    held_out: str
+    """Where what it resembles stands."""
+    similarity: float
+    """1 for equal texts."""
+    text: str
+    """How it begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalReport(Report):
+    """Everything that `genai.report.retrieval.render_retrieval_report` shows."""
+
+    job: str = "embed-finetune"
+    """The verb."""
+    model: str = ""
+    """The model's reference."""
+    data: str = ""
+    """What it was trained on."""
+    changes: Sequence[ChangeRow] = ()
+    """Before and after on the test queries; the headline is of ndcg@10 where it is among them, else of the first."""
+    num_queries: int = 0
+    """They were measured on."""
+    shorter: Mapping[int, Sequence[ChangeRow]] = field(default_factory=dict)
+    """Length of a vector -> the same with vectors cut to it."""
+    validation: Sequence[ChangeRow] = ()
+    """On the validation queries."""
+    forgetting: Sequence[ChangeRow] = ()
+    """On a general set."""
+    metrics: Sequence[Mapping[str, float]] = ()
+    """The records of metrics.jsonl."""
+    trials: Sequence[TrialRow] = ()
+    """Of a search, in the order in which they ran."""
+    trials_metric: str = ""
+    """What they are compared by."""
+    won: Sequence[MovedQuery] = ()
+    """Queries whose answer moved up."""
+    lost: Sequence[MovedQuery] = ()
+    """Queries whose answer moved down."""
+    num_won: int = 0
+    """How many there are."""
+    num_lost: int = 0
+    """How many there are."""
+    data_facts: Mapping[str, str] = field(default_factory=dict)
+    """Figures on the data, by name: pairs, documents, held-out queries."""
+    made_facts: Mapping[str, str] = field(default_factory=dict)
+    """Figures on queries that were made: how many, by what, how many were kept."""
+    dropped: Sequence[DroppedQuery] = ()
+    """Examples of those that were not."""
+    negative_facts: Mapping[str, str] = field(default_factory=dict)
+    """Figures on mined negatives."""
+    leaked: Sequence[LeakedPair] = ()
+    """Training pairs that were left out, or the first of them."""
+    num_leaked: int = 0
+    """How many there are."""
+    samples: Sequence[PairSample] = ()
+    """What is trained, pair by pair."""
+    proofs: Sequence[ProofOutcome] = ()
+    """Checks before the first step."""
+    promoted: bool | None = None
+    """Whether the condition was met; None where there was none."""
+    promotion_reason: str = ""
+    """The condition with the figures."""
+    followed: Mapping[str, str] = field(default_factory=dict)
+    """What followed, by name: registry, index, ONNX file."""

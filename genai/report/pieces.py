@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from genai.report.contents import Report
+from genai.report.contents import ProofOutcome, Report
 from genai.report.html import Child, Html, element, join, page
+from genai.report.numbers import duration
 
 _STATUS_WORDS = {"done": "good", "passed": "good", "failed": "bad", "died": "bad"}
 
@@ -52,6 +53,23 @@ def table(columns: Sequence[str], rows: Sequence[Html], class_: str) -> Html:
 def pill(status: str) -> Html:
     """A status as a coloured word."""
     return element("span", status, class_=f"pill {_STATUS_WORDS.get(status, 'neutral')}")
+
+
+def proof_table(proofs: Sequence[ProofOutcome]) -> Html | None:
+    """The checks before the first step; None when there were none."""
+    if not proofs:
+        return None
+    rows = [
+        element(
+            "tr",
+            element("th", proof.name, scope="row"),
+            element("td", pill(proof.status)),
+            element("td", proof.detail),
+            element("td", "" if proof.time_s is None else duration(proof.time_s), class_="number"),
+        )
+        for proof in proofs
+    ]
+    return table(["proof", "", "", "time"], rows, "proofs")
 
 
 def tone(better: bool) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from genai.report.contents import AnswerPair, LabelSample, LossRow, ProofOutcome, TrainingReport
+from genai.report.contents import AnswerPair, LabelSample, LossRow, TrainingReport
+from genai.report.curves import loss_chart, run_charts
 from genai.report.html import Html, element, join
-from genai.report.numbers import change, compact, duration
-from genai.report.pieces import fact_list, pill, report_page, table, tone
-from genai.report.plots import Line, Point, bar, histogram, line_chart, moving_mean
-
-_SMOOTH_SHARE = 40
-"""The smoothed loss is a mean over a fortieth of the run."""
+from genai.report.numbers import change, compact
+from genai.report.pieces import fact_list, proof_table, report_page, table, tone
+from genai.report.plots import bar, histogram
 
 
 def render_training_report(report: TrainingReport) -> str:
@@ -25,7 +23,7 @@ def render_training_report(report: TrainingReport) -> str:
         "Answers": join([_answer(number, pair) for number, pair in enumerate(report.answers, start=1)]),
         "Data": _data(report),
         "Labels": _labels(report.labels),
-        "Proofs": _proofs(report.proofs),
+        "Proofs": proof_table(report.proofs),
     }
     return report_page(report, sections, about=[report.model, report.data], headline=_headline(report.losses))
 
@@ -72,57 +70,9 @@ def _result(report: TrainingReport) -> Html | None:
 
 
 def _curves(metrics: Sequence[Mapping[str, float]]) -> Html | None:
-    charts = [
-        _loss_chart(metrics),
-        _chart(metrics, "Learning rate", {"lr": "learning rate"}, y_label="lr"),
-        _chart(metrics, "Throughput", {"throughput/tokens_per_sec": "tokens"}, y_label="tokens a second"),
-        _chart(
-            metrics,
-            "Memory",
-            {
-                "memory/rss_bytes": "process",
-                "memory/peak_rss_bytes": "process, peak",
-                "memory/device_peak_bytes": "GPU, peak",
-            },
-            y_label="GiB",
-            unit=1 << 30,
-        ),
-        _chart(metrics, "Gradient norm", {"grad_norm": "before clipping"}, y_label="L2 norm"),
-    ]
+    charts = [loss_chart(metrics, y_label="nats a trained token"), *run_charts(metrics)]
     found = [chart for chart in charts if chart is not None]
     return element("div", *found, class_="charts") if found else None
-
-
-def _loss_chart(metrics: Sequence[Mapping[str, float]]) -> Html | None:
-    train, evaluation = _points(metrics, "loss/train"), _points(metrics, "loss/eval")
-    window = max(1, len(train) // _SMOOTH_SHARE)
-    name = f"training, mean of {window} steps" if window > 1 else "training"
-    lines = [
-        Line(name="training, each step", points=train, colour=1, style="faint"),
-        Line(name=name, points=moving_mean(train, window), colour=1),
-        Line(name="evaluation", points=evaluation, colour=2, style="marked"),
-    ]
-    return line_chart("Loss", lines, x_label="step", y_label="nats a trained token", text=lambda value: f"{value:.4g}")
-
-
-def _chart(
-    metrics: Sequence[Mapping[str, float]],
-    title: str,
-    names: Mapping[str, str],
-    *,
-    y_label: str,
-    unit: float = 1,
-) -> Html | None:
-    lines = [
-        Line(name=name, points=[(x, y / unit) for x, y in _points(metrics, key)], colour=colour)
-        for colour, (key, name) in enumerate(names.items(), start=1)
-    ]
-    return line_chart(title, lines, x_label="step", y_label=y_label, from_zero=True)
-
-
-def _points(metrics: Iterable[Mapping[str, float]], name: str) -> list[Point]:
-    """(step, value) by rising step; a step that was told twice counts as told last."""
-    return sorted({record["step"]: record[name] for record in metrics if name in record}.items())
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -186,22 +136,3 @@ def _label_sample(sample: LabelSample) -> Html:
         element("pre", *pieces, class_="tokens"),
         class_="card",
     )
-
-
-# --- trust ------------------------------------------------------------------------------------------------------------
-
-
-def _proofs(proofs: Sequence[ProofOutcome]) -> Html | None:
-    if not proofs:
-        return None
-    rows = [
-        element(
-            "tr",
-            element("th", proof.name, scope="row"),
-            element("td", pill(proof.status)),
-            element("td", proof.detail),
-            element("td", "" if proof.time_s is None else duration(proof.time_s), class_="number"),
-        )
-        for proof in proofs
-    ]
-    return table(["proof", "", "", "time"], rows, "proofs")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from genai.config import schemas
+from genai.config.embed_finetune import EmbedFinetuneConfig
 from genai.config.finetune import FinetuneConfig
 from genai.config.index import IndexConfig
 from genai.config.pretrain import PretrainConfig
@@ -21,6 +22,7 @@ def tree(values: dict[str, Any]) -> Node:
 def test_jobs_and_their_config_classes() -> None:
     assert schema_of("finetune") is FinetuneConfig
     assert schema_of("pretrain") is PretrainConfig
+    assert schema_of("embed-finetune") is EmbedFinetuneConfig
     assert schema_of("index") is IndexConfig
     assert job_of(FinetuneConfig) == "finetune"
     assert job_of(dict) is None
@@ -33,7 +35,7 @@ def test_an_unknown_job_is_suggested() -> None:
     assert near.value.fix == "did you mean 'finetune'?"
     with pytest.raises(UsageError) as far:
         schema_of("xyz")
-    assert far.value.fix == "jobs: finetune, pretrain, index"
+    assert far.value.fix == "jobs: finetune, pretrain, embed-finetune, index"
 
 
 def test_the_folder_tells_the_job_and_else_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +55,18 @@ def test_the_folder_tells_the_job_and_else_the_keys(monkeypatch: pytest.MonkeyPa
 def test_an_index_is_told_by_its_keys() -> None:
     values = {"name": "faq", "source": {"table": "delta:x"}, "embedding": {"model": "m"}}
     assert guess_job(Path("elsewhere/faq.yaml"), tree(values)) == "index"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model": {"name": "sentence_encoder"}, "data": {}},
+        {"model": {"name": "cross_encoder"}, "data": {}, "seed": 1},
+        {"model": {}, "data": {}, "hard_negatives": {}, "matryoshka": {}},
+    ],
+)
+def test_embedding_finetuning_is_told_by_its_model_and_its_keys(values: dict[str, Any]) -> None:
+    assert guess_job(Path("elsewhere/faq.yaml"), tree(values)) == "embed-finetune"
 
 
 @pytest.mark.parametrize(

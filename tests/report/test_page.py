@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from genai.report import IndexReport, TrainingReport, render_index_report, render_training_report
+from genai.report import (
+    IndexReport,
+    RetrievalReport,
+    TrainingReport,
+    render_index_report,
+    render_retrieval_report,
+    render_training_report,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.needs("chromium")]
 _ON_CI = os.environ.get("CI") == "true"
@@ -211,4 +218,52 @@ def test_the_map_fits_on_a_phone(browser: sync_api.Browser, tmp_path: Path, inde
     drawing.scroll_into_view_if_needed()
     drawing.tap()
     assert opened.page.locator("#map .tip").is_visible()
+    opened.context.close()
+
+
+@pytest.fixture
+def retrieval_path(tmp_path: Path, retrieval_report: RetrievalReport) -> Path:
+    path = tmp_path / "retrieval.html"
+    path.write_text(render_retrieval_report(retrieval_report), encoding="utf-8")
+    return path
+
+
+def test_a_report_of_retrieval_runs_nothing_of_the_data(
+    browser: sync_api.Browser, retrieval_path: Path, hostile: str
+) -> None:
+    opened = Opened(browser, retrieval_path, viewport={"width": 1200, "height": 900}, color_scheme="light")
+    opened.page.wait_for_timeout(100)
+    assert opened.requests == [retrieval_path.as_uri()]
+    assert opened.said == []
+    for section in ("promotion", "queries", "search", "data", "labels"):
+        assert hostile in opened.page.locator(f"#{section}").inner_text(), section
+    opened.context.close()
+
+
+def test_intervals_are_drawn_inside_their_frames(browser: sync_api.Browser, retrieval_path: Path) -> None:
+    opened = Opened(browser, retrieval_path, viewport={"width": 1200, "height": 900}, color_scheme="light")
+    whiskers = opened.page.locator("#result figure line.whisker")
+    assert whiskers.count() == 9, "two and one for each of three measures"
+    for whisker in whiskers.all():
+        box, frame = whisker.bounding_box(), whisker.locator("xpath=ancestor::figure").bounding_box()
+        assert box is not None and frame is not None
+        assert box["width"] > 5
+        assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+    for name in opened.page.locator("#result figure svg text").all():
+        box, frame = name.bounding_box(), name.locator("xpath=ancestor::figure").bounding_box()
+        assert box is not None and frame is not None
+        assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+    opened.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_report_of_retrieval_is_readable_and_fits_on_a_phone(
+    browser: sync_api.Browser, retrieval_path: Path, scheme: str
+) -> None:
+    settings = {"viewport": {"width": 360, "height": 700}, "has_touch": True, "is_mobile": True}
+    opened = Opened(browser, retrieval_path, color_scheme=scheme, **settings)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
+    selectors = [".pill.good", ".pill.bad", ".pill.neutral", ".query", "svg text", ".key", "thead th", ".note", "small"]
+    for selector, ratio in opened.page.evaluate(CONTRAST, selectors):
+        assert ratio >= 4.5, selector
     opened.context.close()
