@@ -27,7 +27,7 @@ def pairs() -> list[dict[str, str]]:
     ]
 
 
-def make_encoder(folder: Path, *, classifier: bool = False) -> Path:
+def make_encoder(folder: Path, *, classifier: bool = False, dropout: float = 0.1) -> Path:
     """A BERT of two layers with random weights, as a sentence-transformers folder (or a cross-encoder's)."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -48,6 +48,8 @@ def make_encoder(folder: Path, *, classifier: bool = False) -> Path:
         num_attention_heads=4,
         max_position_embeddings=64,
         num_labels=1,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     model: Any = (BertForSequenceClassification if classifier else BertModel)(config)
     model.save_pretrained(folder)
