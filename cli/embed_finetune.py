@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .failures import printable
-from .options import examples, job_options, launch_flags, nproc_option
+from .options import examples, job_options, nproc_option
 from .output import Output, format_table
+from .training import run_training
 
 if TYPE_CHECKING:
     from genai.jobs.embed_finetune_result import (
         EmbedFinetuneResult,
-        MadeQueries,
+        MadeCounts,
         MetricChange,
         MinedNegatives,
         Promotion,
@@ -60,16 +61,18 @@ def command(
         output.result(plan.text(), plan.to_json())
         return
     from genai.jobs import embed_finetune
+    from genai.jobs.embed_finetune_result import EmbedFinetuneResult
 
-    if nproc is not None:
-        from genai.jobs.embed_finetune_result import EmbedFinetuneResult
-        from genai.launch.local import launch_local
-
-        flags = launch_flags(output, allow_code=allow_code)
-        values = launch_local("embed_finetune", config, overrides, nproc=nproc, run_name=run_name, flags=flags)
-        result = EmbedFinetuneResult.from_json(values)
-    else:
-        result = embed_finetune.run(loaded, run_name=run_name, allow_code=allow_code)
+    result = run_training(
+        "embed_finetune",
+        embed_finetune.run,
+        EmbedFinetuneResult.from_json,
+        loaded,
+        nproc=nproc,
+        run_name=run_name,
+        allow_code=allow_code,
+        output=output,
+    )
     output.result(_summary(result), result.to_json())
     if output.as_json and result.promotion.promoted is False:
         raise click.exceptions.Exit(_GATE_NOT_MET)  # one JSON object is enough: it says why
@@ -150,7 +153,7 @@ def _data(result: EmbedFinetuneResult) -> Iterator[tuple[str, str]]:
         yield "negatives", _mined(result.negatives)
 
 
-def _made(made: MadeQueries) -> str:
+def _made(made: MadeCounts) -> str:
     words = f"{made.num_made:,} made of {made.num_passages:,} passages by {made.method}"
     kept = f"{made.num_round_trip:,} find their passage"
     kept += f", {made.num_judged:,} kept by the judge" if made.num_judged != made.num_round_trip else ""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import examples, job_options, launch_flags, nproc_option
+from .options import examples, job_options, nproc_option
 from .output import Output, format_table
+from .training import run_training
 
 if TYPE_CHECKING:
     from genai.jobs.result import FinetuneResult
@@ -47,18 +48,19 @@ def command(
         plan = finetune_plan.make_plan(loaded, run_name=run_name, allow_code=allow_code)
         output.result(plan.text(), plan.to_json())
         return
-    if nproc is not None:
-        from genai.jobs.result import FinetuneResult
-        from genai.launch.local import launch_local
-
-        flags = launch_flags(output, allow_code=allow_code)
-        values = launch_local("finetune", config, overrides, nproc=nproc, run_name=run_name, flags=flags)
-        result = FinetuneResult.from_json(values)
-        output.result(_summary(result), result.to_json())
-        return
     from genai.jobs import finetune
+    from genai.jobs.result import FinetuneResult
 
-    result = finetune.run(loaded, run_name=run_name, allow_code=allow_code)
+    result = run_training(
+        "finetune",
+        finetune.run,
+        FinetuneResult.from_json,
+        loaded,
+        nproc=nproc,
+        run_name=run_name,
+        allow_code=allow_code,
+        output=output,
+    )
     output.result(_summary(result), result.to_json())
 
 

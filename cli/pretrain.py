@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import examples, job_options, launch_flags, nproc_option
+from .options import examples, job_options, nproc_option
 from .output import Output
+from .training import run_training
 
 if TYPE_CHECKING:
     from genai.jobs.pretrain_result import PretrainResult
@@ -46,17 +47,19 @@ def command(
         plan = pretrain_plan.make_plan(loaded, run_name=run_name, allow_code=allow_code, num_ranks=nproc or 1)
         output.result(plan.text(), plan.to_json())
         return
-    if nproc is not None:
-        from genai.jobs.pretrain_result import PretrainResult
-        from genai.launch.local import launch_local
+    from genai.jobs import pretrain
+    from genai.jobs.pretrain_result import PretrainResult
 
-        flags = launch_flags(output, allow_code=allow_code)
-        values = launch_local("pretrain", config, overrides, nproc=nproc, run_name=run_name, flags=flags)
-        result = PretrainResult.from_json(values)
-    else:
-        from genai.jobs import pretrain
-
-        result = pretrain.run(loaded, run_name=run_name, allow_code=allow_code)
+    result = run_training(
+        "pretrain",
+        pretrain.run,
+        PretrainResult.from_json,
+        loaded,
+        nproc=nproc,
+        run_name=run_name,
+        allow_code=allow_code,
+        output=output,
+    )
     output.result(_summary(result), result.to_json())
 
 

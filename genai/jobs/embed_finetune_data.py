@@ -13,9 +13,9 @@ from genai.config.loading import Loaded
 from genai.data.retrieval.checks import check_material, check_retrieval
 from genai.data.retrieval.records import Pair, RetrievalData
 from genai.data.retrieval.splitting import split_material
+from genai.embedding.tuning.synthetic.drafts import MadeCounts
 from genai.jobs.embed_finetune_base import base_vectors
 from genai.jobs.embed_finetune_inputs import Inputs
-from genai.jobs.embed_finetune_result import MadeQueries
 from genai.log import get_logger
 from genai.storage.atomic import cache_dir, write_json
 from genai.tracking.run import RunDirectory
@@ -36,7 +36,7 @@ _log = get_logger(__name__)
 
 def prepare(
     loaded: Loaded[EmbedFinetuneConfig], inputs: Inputs, directory: RunDirectory, ranks: Ranks | None
-) -> tuple[RetrievalData, MadeQueries | None]:
+) -> tuple[RetrievalData, MadeCounts | None]:
     """Make queries, split, check.
 
     Args:
@@ -55,7 +55,7 @@ def prepare(
     if config.data.synthetic_queries is not None:
         values = ranks.share(lambda: _make(loaded, inputs, directory)) if ranks else _make(loaded, inputs, directory)
         made_pairs = tuple(Pair(**{**pair, "negatives": tuple(pair["negatives"])}) for pair in values["pairs"])
-        made = MadeQueries(**values["made"])
+        made = MadeCounts(**values["made"])
     data = split_material(inputs.material, config.data, made=made_pairs, queries=inputs.queries)
     check_retrieval(data, config.data)
     _log.info(

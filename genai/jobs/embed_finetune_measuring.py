@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genai.config.embed_finetune import CrossEncoderConfig, EmbedFinetuneConfig
@@ -20,9 +20,9 @@ from genai.embedding.tuning.measuring import (
     measure_reranker,
 )
 from genai.jobs.embed_finetune_base import base_vectors
-from genai.jobs.embed_finetune_result import ExampleQuery, MetricChange
 from genai.jobs.passage_neighbours import passage_neighbours
 from genai.jobs.text_vectors import KeptVectors
+from genai.report.contents import MetricChange, MovedQuery
 from genai.storage.atomic import cache_dir
 from genai.tracking.run import RunDirectory
 
@@ -38,8 +38,8 @@ class Outcome:
     validation: tuple[MetricChange, ...]
     forgetting: tuple[MetricChange, ...]
     shorter: Mapping[int, tuple[MetricChange, ...]]
-    won: tuple[ExampleQuery, ...]
-    lost: tuple[ExampleQuery, ...]
+    won: tuple[MovedQuery, ...]
+    lost: tuple[MovedQuery, ...]
     num_won: int
     num_lost: int
 
@@ -56,12 +56,12 @@ def compare(parts: Parts, directory: RunDirectory) -> Outcome:
     (before, after), *rest = _measure(parts, directory, data.passages, groups)
     shown = examples(before, after, data.passages, data.test, count=parts.config.evaluation.num_examples)
     return Outcome(
-        test=_changes(before, after),
-        validation=_changes(*rest[0]) if rest else (),
+        test=changes(before, after),
+        validation=changes(*rest[0]) if rest else (),
         forgetting=_forgetting(parts, directory),
         shorter=_shorter(parts, directory),
-        won=tuple(ExampleQuery(**asdict(each)) for each in shown.won),
-        lost=tuple(ExampleQuery(**asdict(each)) for each in shown.lost),
+        won=shown.won,
+        lost=shown.lost,
         num_won=shown.num_won,
         num_lost=shown.num_lost,
     )
@@ -142,7 +142,7 @@ def _forgetting(parts: Parts, directory: RunDirectory) -> tuple[MetricChange, ..
         return ()
     passages, queries = from_pairs(parts.inputs.general)
     [(before, after)] = _measure(parts, directory, passages, [queries])
-    return _changes(before, after)
+    return changes(before, after)
 
 
 def _shorter(parts: Parts, directory: RunDirectory) -> dict[int, tuple[MetricChange, ...]]:
@@ -155,9 +155,5 @@ def _shorter(parts: Parts, directory: RunDirectory) -> dict[int, tuple[MetricCha
             _searched(config, vectors, data.passages, [data.test], dimension=dimension)
             for vectors in (base_vectors(config), _tuned_vectors(parts, directory))
         )
-        found[dimension] = _changes(before, after)
+        found[dimension] = changes(before, after)
     return found
-
-
-def _changes(before: Measured, after: Measured) -> tuple[MetricChange, ...]:
-    return tuple(MetricChange(**asdict(each)) for each in changes(before, after))

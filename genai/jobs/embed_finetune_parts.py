@@ -33,6 +33,7 @@ from genai.embedding.tuning.model import LiveEncoder, TrainableEncoder, save_enc
 from genai.embedding.tuning.objectives import build_objective
 from genai.embedding.tuning.reranker import RerankerLoss, TrainableReranker, save_reranker
 from genai.embedding.tuning.stream import Labels, PairIndex, PairStream, held_out_batches, index_pairs
+from genai.embedding.tuning.synthetic.drafts import MadeCounts
 from genai.embedding.tuning.teachers import open_guide, open_teacher
 from genai.embedding.tuning.tokenising import lengths_of, token_table
 from genai.jobs import training_parts
@@ -40,7 +41,7 @@ from genai.jobs.embed_finetune_base import base_vectors
 from genai.jobs.embed_finetune_inputs import Inputs
 from genai.jobs.embed_finetune_measuring import Outcome
 from genai.jobs.embed_finetune_mining import Miner, Remine
-from genai.jobs.embed_finetune_result import EmbedFinetuneResult, MadeQueries, Promotion
+from genai.jobs.embed_finetune_result import EmbedFinetuneResult, Promotion
 from genai.jobs.pinned_tables import TABLES
 from genai.jobs.problems import at
 from genai.models.adapters import save_adapter
@@ -487,7 +488,7 @@ def result_of(
     state: TrainState,
     outcome: Outcome,
     *,
-    made: MadeQueries | None,
+    made: MadeCounts | None,
     promotion: Promotion,
     train_cpu_s: float,
     total_s: float,

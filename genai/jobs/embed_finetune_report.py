@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from genai.config.embed_finetune import EmbedFinetuneConfig
 from genai.config.loading import Loaded
 from genai.data.retrieval.records import RetrievalData
 from genai.jobs.embed_finetune_data import MADE_FILE
-from genai.jobs.embed_finetune_result import EmbedFinetuneResult, MetricChange
+from genai.jobs.embed_finetune_result import EmbedFinetuneResult
 from genai.jobs.training_report import outcomes, warnings_of
 from genai.report.contents import (
-    ChangeRow,
     DroppedQuery,
     LeakedPair,
-    MovedQuery,
     PairSample,
     RetrievalReport,
     TrialRow,
@@ -102,16 +99,16 @@ def _write(
         data=str(config.data.pairs or (config.data.corpus.path if config.data.corpus else "")),
         started_at=directory.status.created_at,
         facts=_facts(result),
-        changes=_rows(result.changes),
+        changes=result.changes,
         num_queries=result.num_queries,
-        shorter={dimension: _rows(changes) for dimension, changes in result.shorter.items()},
-        validation=_rows(result.validation),
-        forgetting=_rows(result.forgetting),
+        shorter=result.shorter,
+        validation=result.validation,
+        forgetting=result.forgetting,
         metrics=read_metrics(metrics.metrics_path),
         trials=_trials(result),
         trials_metric="" if result.search is None else result.search.metric,
-        won=[MovedQuery(**asdict(each)) for each in result.won],
-        lost=[MovedQuery(**asdict(each)) for each in result.lost],
+        won=result.won,
+        lost=result.lost,
         num_won=result.num_won,
         num_lost=result.num_lost,
         data_facts=_data_facts(result, data),
@@ -134,10 +131,6 @@ def _write(
         environment=directory.read_environment() or {},
     )
     write_text(directory.report, render_retrieval_report(report))
-
-
-def _rows(changes: Sequence[MetricChange]) -> list[ChangeRow]:
-    return [ChangeRow(**asdict(change)) for change in changes]
 
 
 def _facts(result: EmbedFinetuneResult) -> dict[str, str]:

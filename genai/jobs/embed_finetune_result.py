@@ -6,60 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from genai.embedding.tuning.synthetic.drafts import MadeCounts
+from genai.report.contents import MetricChange, MovedQuery
 
-@dataclass(frozen=True, kw_only=True)
-class MetricChange:
-    """One measure of the model before and after, over the same queries; intervals of 95 % by bootstrap."""
-
-    metric: str
-    """For example ndcg@10."""
-    before: float
-    """Mean of the model as it was loaded."""
-    before_low: float
-    before_high: float
-    after: float
-    """Mean of the trained model."""
-    after_low: float
-    after_high: float
-    difference: float
-    """after - before."""
-    low: float
-    """Ends of the paired interval of the difference."""
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExampleQuery:
-    """A query whose answer moved."""
-
-    query: str
-    expected: str
-    """The text that answers it."""
-    rank_before: int | None
-    """Place of the best answer, from 1; None: not among those looked at."""
-    rank_after: int | None
-    first_before: str
-    """The text that was found first."""
-    first_after: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class MadeQueries:
-    """How synthetic queries came about."""
-
-    method: str
-    """A generator's name, inverse_cloze or title_body, joined by commas."""
-    num_passages: int
-    """Passages that queries were made of."""
-    num_made: int
-    num_round_trip: int
-    """Kept because the model finds their passage."""
-    num_judged: int
-    """Kept by the judge; as num_round_trip where there is none."""
-    yield_share: float
-    """num_judged / num_made."""
-    usd: float
-    """What they cost, by the prices in the job file."""
+__all__ = [
+    "EmbedFinetuneResult",
+    "MadeCounts",
+    "MetricChange",
+    "MinedNegatives",
+    "MovedQuery",
+    "Promotion",
+    "SearchResult",
+    "TrialResult",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,11 +125,11 @@ class EmbedFinetuneResult:
     """On the general set; empty where none was given."""
     shorter: Mapping[int, tuple[MetricChange, ...]]
     """Dimension -> the same with vectors cut to it; empty without matryoshka."""
-    won: tuple[ExampleQuery, ...]
-    lost: tuple[ExampleQuery, ...]
+    won: tuple[MovedQuery, ...]
+    lost: tuple[MovedQuery, ...]
     num_won: int
     num_lost: int
-    made: MadeQueries | None
+    made: MadeCounts | None
     negatives: MinedNegatives | None
     promotion: Promotion
     search: SearchResult | None
@@ -206,8 +165,8 @@ class EmbedFinetuneResult:
                 **values,
                 **{name: _changes(values[name]) for name in ("changes", "validation", "forgetting")},
                 "shorter": {int(size): _changes(changes) for size, changes in values["shorter"].items()},
-                **{name: tuple(ExampleQuery(**each) for each in values[name]) for name in ("won", "lost")},
-                "made": None if made is None else MadeQueries(**made),
+                **{name: tuple(MovedQuery(**each) for each in values[name]) for name in ("won", "lost")},
+                "made": None if made is None else MadeCounts(**made),
                 "negatives": None if negatives is None else MinedNegatives(**negatives),
                 "promotion": _promotion(values["promotion"]),
                 "search": None if search is None else _search(search),

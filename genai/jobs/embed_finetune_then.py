@@ -27,10 +27,11 @@ from genai.config.gates import parse_gate
 from genai.config.loading import Loaded
 from genai.errors import UsageError
 from genai.jobs.embed_finetune_reindex import check_reindex, reindex
-from genai.jobs.embed_finetune_result import MetricChange, Promotion
+from genai.jobs.embed_finetune_result import Promotion
 from genai.jobs.problems import Problems, at
 from genai.log import get_logger
 from genai.models.fingerprint import fingerprint
+from genai.report.contents import MetricChange
 from genai.storage.atomic import atomic_file, write_json
 from genai.tracking import registry
 from genai.tracking.run import RunDirectory

@@ -2,7 +2,6 @@
 
 from genai.report.contents import (
     AnswerPair,
-    ChangeRow,
     DocumentRow,
     DroppedQuery,
     IndexReport,
@@ -11,6 +10,7 @@ from genai.report.contents import (
     Lengths,
     LossRow,
     MapPoint,
+    MetricChange,
     MovedQuery,
     PairSample,
     ProofOutcome,
@@ -25,7 +25,6 @@ from genai.report.training import render_training_report
 
 __all__ = [
     "AnswerPair",
-    "ChangeRow",
     "DocumentRow",
     "DroppedQuery",
     "IndexReport",
@@ -34,6 +33,7 @@ __all__ = [
     "Lengths",
     "LossRow",
     "MapPoint",
+    "MetricChange",
     "MovedQuery",
     "PairSample",
     "ProofOutcome",

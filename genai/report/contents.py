@@ -178,7 +178,7 @@ class IndexReport(Report):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChangeRow:
+class MetricChange:
     """A measure before and after over the same queries, with the ends of its 95 % intervals."""
 
     metric: str
@@ -291,15 +291,15 @@ class RetrievalReport(Report):
     """The model's reference."""
     data: str = ""
     """What it was trained on."""
-    changes: Sequence[ChangeRow] = ()
+    changes: Sequence[MetricChange] = ()
     """Before and after on the test queries; the headline is of ndcg@10 where it is among them, else of the first."""
     num_queries: int = 0
     """They were measured on."""
-    shorter: Mapping[int, Sequence[ChangeRow]] = field(default_factory=dict)
+    shorter: Mapping[int, Sequence[MetricChange]] = field(default_factory=dict)
     """Length of a vector -> the same with vectors cut to it."""
-    validation: Sequence[ChangeRow] = ()
+    validation: Sequence[MetricChange] = ()
     """On the validation queries."""
-    forgetting: Sequence[ChangeRow] = ()
+    forgetting: Sequence[MetricChange] = ()
     """On a general set."""
     metrics: Sequence[Mapping[str, float]] = ()
     """The records of metrics.jsonl."""

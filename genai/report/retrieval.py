@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from genai.report.contents import (
-    ChangeRow,
     DroppedQuery,
     LeakedPair,
+    MetricChange,
     MovedQuery,
     PairSample,
     RetrievalReport,
@@ -42,7 +42,7 @@ def render_retrieval_report(report: RetrievalReport) -> str:
 # --- result -----------------------------------------------------------------------------------------------------------
 
 
-def _headline(changes: Sequence[ChangeRow]) -> Html | None:
+def _headline(changes: Sequence[MetricChange]) -> Html | None:
     if not changes:
         return None
     change = next((each for each in changes if each.metric == _HEADLINE), changes[0])
@@ -57,7 +57,7 @@ def _headline(changes: Sequence[ChangeRow]) -> Html | None:
     )
 
 
-def _difference(change: ChangeRow) -> Html:
+def _difference(change: MetricChange) -> Html:
     """The difference as a coloured word; neutral where the interval does not leave 0 out."""
     colour = tone(change.difference > 0) if change.is_clear else "neutral"
     return element("span", _signed(change.difference), class_=f"pill {colour}")
@@ -81,7 +81,7 @@ def _result(report: RetrievalReport) -> Html | None:
     return join(parts) or None
 
 
-def _measured(changes: Sequence[ChangeRow], title: str, note: str = "") -> Html | None:
+def _measured(changes: Sequence[MetricChange], title: str, note: str = "") -> Html | None:
     if not changes:
         return None
     head = element("h3", title) if title else None
@@ -97,7 +97,7 @@ def _measured(changes: Sequence[ChangeRow], title: str, note: str = "") -> Html 
     )
 
 
-def _before_and_after(changes: Sequence[ChangeRow]) -> Html | None:
+def _before_and_after(changes: Sequence[MetricChange]) -> Html | None:
     rows = [
         (
             change.metric,
@@ -111,7 +111,7 @@ def _before_and_after(changes: Sequence[ChangeRow]) -> Html | None:
     return interval_chart("Before and after", rows, text=_number)
 
 
-def _differences(changes: Sequence[ChangeRow]) -> Html | None:
+def _differences(changes: Sequence[MetricChange]) -> Html | None:
     rows = [
         (change.metric, [Interval(name="difference", value=change.difference, low=change.low, high=change.high)])
         for change in changes
@@ -119,7 +119,7 @@ def _differences(changes: Sequence[ChangeRow]) -> Html | None:
     return interval_chart("Difference, query by query", rows, text=_signed, rule_at=0)
 
 
-def _table(changes: Sequence[ChangeRow]) -> Html:
+def _table(changes: Sequence[MetricChange]) -> Html:
     rows = [
         element(
             "tr",

@@ -13,10 +13,10 @@ import pytest
 
 from genai.jobs.embed_finetune_result import (
     EmbedFinetuneResult,
-    ExampleQuery,
-    MadeQueries,
+    MadeCounts,
     MetricChange,
     MinedNegatives,
+    MovedQuery,
     Promotion,
     SearchResult,
     TrialResult,
@@ -54,7 +54,7 @@ RESULT = EmbedFinetuneResult(
     validation=(),
     forgetting=(),
     shorter={},
-    won=(ExampleQuery(query="q", expected="a", rank_before=None, rank_after=1, first_before="x", first_after="a"),),
+    won=(MovedQuery(query="q", expected="a", rank_before=None, rank_after=1, first_before="x", first_after="a"),),
     lost=(),
     num_won=61,
     num_lost=1012,
@@ -161,7 +161,7 @@ def test_everything_that_may_be_told(ended_with: Callable[..., Any]) -> None:
             adapter="runs/faq/adapter",
             forgetting=(change("recall@10", 0.9, -0.02, -0.03, -0.01),),
             shorter={96: CHANGES[:1], 192: CHANGES[:1]},
-            made=MadeQueries(
+            made=MadeCounts(
                 method="gpt",
                 num_passages=400,
                 num_made=800,

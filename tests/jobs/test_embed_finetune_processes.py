@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kill_points import AT_EVENT
 from safetensors.numpy import load_file
 from tuning_jobs import make_encoder, make_place, write_job
 
@@ -19,17 +20,6 @@ from genai.tracking.run import RunDirectory
 pytestmark = pytest.mark.slow
 
 MINED = {"hard_negatives": {"num_negatives": 2, "candidates": 10, "refresh": "4ba"}, "max_duration": "3ep"}
-AT_EVENT = """
-import os, signal, sys
-seen = 0
-def watch(event, arguments):
-    global seen
-    if event == {event!r} and {part!r} in " ".join(map(str, arguments)):
-        seen += 1
-        if seen == {number}:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(watch)
-"""
 KILLS: tuple[Mapping[str, object], ...] = (
     {"event": "os.rename", "part": "negatives", "number": 1},
     {"event": "os.rename", "part": "negatives", "number": 2},

@@ -23,12 +23,13 @@ from genai.embedding.opening import open_encoder
 from genai.embedding.tuning.measuring import measure
 from genai.errors import ConfigError, GenaiError
 from genai.jobs import embed_finetune_then, index, index_swap
-from genai.jobs.embed_finetune_result import MetricChange, Promotion
+from genai.jobs.embed_finetune_result import Promotion
 from genai.jobs.embed_finetune_then import check_then, follow_up
 from genai.jobs.index_parts import open_ledger
 from genai.jobs.passage_neighbours import passage_neighbours
 from genai.jobs.problems import Problems
 from genai.models.references import resolve_model
+from genai.report.contents import MetricChange
 from genai.tracking import registry
 from genai.tracking.run import RunDirectory
 

@@ -12,21 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kill_points import AT_EVENT
 
 pytestmark = pytest.mark.slow
 
-# Audit events name every file that Python opens, renames or removes: they reach a point without changing the product.
-AT_EVENT = """
-import os, signal, sys
-seen = 0
-def watch(event, arguments):
-    global seen
-    if event == {event!r} and {part!r} in " ".join(map(str, arguments)):
-        seen += 1
-        if seen == {number}:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(watch)
-"""
 AT_FSYNC = """
 import os, signal
 fsync, seen = os.fsync, 0

@@ -8,7 +8,6 @@ import pytest
 
 from genai.report import (
     AnswerPair,
-    ChangeRow,
     DocumentRow,
     DroppedQuery,
     IndexReport,
@@ -17,6 +16,7 @@ from genai.report import (
     Lengths,
     LossRow,
     MapPoint,
+    MetricChange,
     MovedQuery,
     PairSample,
     ProofOutcome,
@@ -112,10 +112,10 @@ def index_report() -> IndexReport:
     )
 
 
-def change_row(metric: str, before: float, difference: float, spread: float = 0.02) -> ChangeRow:
+def change_row(metric: str, before: float, difference: float, spread: float = 0.02) -> MetricChange:
     """A measure whose difference lies in the middle of its interval."""
     after = before + difference
-    return ChangeRow(
+    return MetricChange(
         metric=metric,
         before=before,
         before_low=before - 0.04,

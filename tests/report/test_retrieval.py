@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from genai.report import ChangeRow, RetrievalReport, render_retrieval_report
+from genai.report import MetricChange, RetrievalReport, render_retrieval_report
 
 
 def text_of(markup: str) -> str:
@@ -73,7 +73,7 @@ def test_hostile_text_is_shown_and_does_nothing(retrieval_report: RetrievalRepor
 def test_the_headline_says_only_what_is_certain(
     retrieval_report: RetrievalReport, difference: float, spread: float, words: str, colour: str
 ) -> None:
-    row: ChangeRow = replace(
+    row: MetricChange = replace(
         retrieval_report.changes[0], difference=difference, low=difference - spread, high=difference + spread
     )
     markup = render_retrieval_report(replace(retrieval_report, changes=[row]))

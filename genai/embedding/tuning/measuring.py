@@ -23,6 +23,7 @@ from genai.errors import DataError, UsageError
 from genai.log import progress
 from genai.metrics.retrieval import metric_depth, parse_metric
 from genai.metrics.statistics import bootstrap_interval, paired_bootstrap
+from genai.report.contents import MetricChange, MovedQuery
 
 DEPTH = 100
 """Passages that are looked at a query, unless a measure asks for more."""
@@ -284,52 +285,19 @@ def _measured(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
-    """One measure before and after, over the same queries; low and high are ends of 95 % intervals by bootstrap."""
-
-    metric: str
-    before: float
-    before_low: float
-    before_high: float
-    after: float
-    after_low: float
-    after_high: float
-    difference: float
-    """after - before."""
-    low: float
-    """Of the difference, paired."""
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """A query whose answer moved."""
-
-    query: str
-    expected: str
-    """The text that answers it: of several the one that stands best where it stands better."""
-    rank_before: int | None
-    """Place of the first answer, from 1; None: not among those looked at."""
-    rank_after: int | None
-    first_before: str
-    """The text that was found first."""
-    first_after: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Examples:
     """Queries won and lost."""
 
-    won: tuple[Example, ...]
+    won: tuple[MovedQuery, ...]
     """Those whose reciprocal rank rose most, the largest rise first."""
-    lost: tuple[Example, ...]
+    lost: tuple[MovedQuery, ...]
     """Those whose reciprocal rank fell most."""
     num_won: int
     """All queries whose first answer stands higher than before."""
     num_lost: int
 
 
-def changes(before: Measured, after: Measured) -> tuple[Change, ...]:
+def changes(before: Measured, after: Measured) -> tuple[MetricChange, ...]:
     """Each measure of two models over the same queries, with intervals.
 
     Args:
@@ -340,9 +308,9 @@ def changes(before: Measured, after: Measured) -> tuple[Change, ...]:
     return tuple(_change(name, old, after.values[name]) for name, old in before.values.items())
 
 
-def _change(name: str, old: NDArray[np.float64], new: NDArray[np.float64]) -> Change:
+def _change(name: str, old: NDArray[np.float64], new: NDArray[np.float64]) -> MetricChange:
     first, second, difference = bootstrap_interval(old), bootstrap_interval(new), paired_bootstrap(old, new)
-    return Change(
+    return MetricChange(
         metric=name,
         before=first.mean,
         before_low=first.low,
@@ -370,8 +338,8 @@ def examples(
     order = np.argsort(-np.abs(moved), kind="stable")
     won, lost = [row for row in order if moved[row] > 0], [row for row in order if moved[row] < 0]
 
-    def example(row: int, better: Measured) -> Example:
-        return Example(
+    def example(row: int, better: Measured) -> MovedQuery:
+        return MovedQuery(
             query=queries[row].query,
             expected=passages[int(better.found[row, better.ranks[row] - 1])].text,
             rank_before=int(before.ranks[row]) or None,
