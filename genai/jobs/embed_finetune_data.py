@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MADE_FILE = "synthetic_queries.json"
 """In the run directory: the queries that were made, and examples of those that were not kept."""
-ANSWERS = "generated.sqlite"
+ANSWERS = "generated/answers.sqlite"
 """In the cache: what generators and judges have answered."""
 _STAND_IN = 60
 """Characters, about as long as a query."""

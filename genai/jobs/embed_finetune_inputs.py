@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from genai.config.embed_finetune import CrossEncoderConfig, EmbedFinetuneConfig, GeneratorConfig, RetrievalDataConfig
+from genai.config.embed_finetune import (
+    BinaryCrossEntropyConfig,
+    CoSENTConfig,
+    CrossEncoderConfig,
+    DistillationConfig,
+    EmbedFinetuneConfig,
+    GeneratorConfig,
+    ListwiseConfig,
+    MarginMSEConfig,
+    RetrievalDataConfig,
+)
 from genai.config.loading import Loaded
 from genai.config.secrets import resolve
 from genai.data.faults import DataConfigError
@@ -23,6 +33,8 @@ from genai.tables.delta import open_delta
 
 if TYPE_CHECKING:
     from genai.data.retrieval.records import HeldOutQuery
+
+_NEED_NEGATIVES = (DistillationConfig, MarginMSEConfig, BinaryCrossEntropyConfig, ListwiseConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +103,7 @@ def read_inputs(loaded: Loaded[EmbedFinetuneConfig], *, allow_code: bool = False
             general = tuple((pair.query, texts[pair.positive]) for pair in found.pairs)
     problems.raise_all()
     assert material is not None
+    _check_loss(config, material, problems)
     check_destinations(loaded, problems)
     keys = {passage.document for passage in material.passages}
     check_then(loaded, problems, keys=keys, allow_code=allow_code)
@@ -101,6 +114,26 @@ def read_inputs(loaded: Loaded[EmbedFinetuneConfig], *, allow_code: bool = False
         general=general,
         tables=pins,
     )
+
+
+def learns_grades(config: EmbedFinetuneConfig) -> bool:
+    """Whether the loss learns from the column score."""
+    loss = config.loss
+    return isinstance(loss, CoSENTConfig) or (isinstance(loss, MarginMSEConfig) and loss.teacher is None)
+
+
+def _check_loss(config: EmbedFinetuneConfig, material: Material, problems: Problems) -> None:
+    """Whether the pairs hold what the loss learns from."""
+    pairs, loss = material.pairs, config.loss
+    if not pairs:
+        return
+    if learns_grades(config) and all(pair.score is None for pair in pairs):
+        message = f"{loss.name} learns from scores, but the pairs have none"
+        problems.add("loss.name", message, "name the column in data.columns (score: ...), or a teacher in loss.teacher")
+    has_negatives = config.hard_negatives is not None or any(pair.negatives for pair in pairs)
+    if isinstance(loss, _NEED_NEGATIVES) and not has_negatives and all(pair.score is None for pair in pairs):
+        message = f"{loss.name} compares with negatives, but the pairs have none"
+        problems.add("loss.name", message, "set hard_negatives, or name the column in data.columns (negative: ...)")
 
 
 def _references(config: EmbedFinetuneConfig) -> Iterator[tuple[str, str]]:

@@ -38,7 +38,7 @@ from genai.embedding.tuning.teachers import open_guide, open_teacher
 from genai.embedding.tuning.tokenising import lengths_of, token_table
 from genai.jobs import training_parts
 from genai.jobs.embed_finetune_base import base_vectors
-from genai.jobs.embed_finetune_inputs import Inputs
+from genai.jobs.embed_finetune_inputs import Inputs, learns_grades
 from genai.jobs.embed_finetune_measuring import Outcome
 from genai.jobs.embed_finetune_mining import Miner, Remine
 from genai.jobs.embed_finetune_result import EmbedFinetuneResult, Promotion
@@ -309,7 +309,7 @@ def build_parts(
     if device.type == "cpu":
         keep_freed_memory()
     training_parts.warm_start(loaded, kind.model)
-    index = index_pairs(data, graded=_learns_grades(config))
+    index = index_pairs(data, graded=learns_grades(config))
     tokens = token_table(kind.model.tokens, index.queries, index.texts)
     check_cut(tokens.num_cut_passages, data, config.data.checks)
     parts = Parts(
@@ -397,12 +397,6 @@ def _stream(
         distinct=not isinstance(config.model, CrossEncoderConfig),
         labels=labels,
     )
-
-
-def _learns_grades(config: EmbedFinetuneConfig) -> bool:
-    """Whether the loss learns from the column score."""
-    loss = config.loss
-    return isinstance(loss, CoSENTConfig) or (isinstance(loss, MarginMSEConfig) and loss.teacher is None)
 
 
 def _tokens_of_epoch(index: PairIndex, tokens: TokenTable, num_negatives: int) -> int:

@@ -57,7 +57,7 @@ class KeptVectors:
         if file.is_file():
             try:
                 found: Vectors = np.load(file, allow_pickle=False)
-            except ValueError:
+            except (ValueError, EOFError):
                 _log.debug("%s is damaged and is made anew", file)
             else:
                 if len(found) == len(texts):

@@ -265,9 +265,15 @@ def test_a_plan_tells_and_writes_nothing(place: Path) -> None:
         ({"data": {"pairs": "absent.jsonl"}}, "absent.jsonl"),
         ({"model": {"name": ENCODER, "pretrained_model_name_or_path": "absent"}}, "absent"),
         ({"loss": {"name": "margin_mse", "teacher": "absent"}, "hard_negatives": {}}, "absent"),
+        ({"loss": {"name": "cosent"}}, "cosent learns from scores, but the pairs have none"),
+        ({"loss": {"name": "distillation", "teacher": "MODEL"}}, "distillation compares with negatives"),
     ],
 )
-def test_what_leads_nowhere_is_told_before_anything_is_loaded(run: Run, changes: dict[str, Any], said: str) -> None:
+def test_what_leads_nowhere_is_told_before_anything_is_loaded(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(embed_finetune, "_train", lambda *_, **__: pytest.fail("it went on"))
+    changes = json.loads(json.dumps(changes).replace("MODEL", str(place / "model")))
     with pytest.raises(ConfigError, match=said):
         run(**changes)
 
