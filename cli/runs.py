@@ -129,12 +129,14 @@ def remove(runs: tuple[str, ...], dry_run: bool, runs_dir: Path, output: Output)
     """Remove runs with all that is in them: checkpoints, models, reports. Names must be whole."""
     from genai.errors import UsageError
     from genai.tracking.catalog import find_run, refuse_if_live, remove_run, size_bytes
+    from genai.tracking.registry import refuse_if_named
 
     found = [find_run(runs_dir, run) for run in runs]
     for run, directory in zip(runs, found, strict=True):
         if run != directory.name:
             raise UsageError(f"'{run}' is only a part of a name", fix=f"genai runs rm {directory.name}")
         refuse_if_live(directory)
+        refuse_if_named(runs_dir, run)
     sizes = {directory.name: size_bytes(directory.path) if dry_run else remove_run(directory) for directory in found}
     verb = "would remove" if dry_run else "removed"
     lines = [f"{verb} {name}, {format_size(size)}" for name, size in sizes.items()]

@@ -240,6 +240,22 @@ def set_alias(runs_dir: str | Path, name: str, alias: str, version: int) -> None
             _note(runs_dir, name, AliasChange(alias=alias, version=version, action="set", at=now()))
 
 
+def refuse_if_named(runs_dir: str | Path, run: str) -> None:
+    """Say so when an alias names a model that a run made: without the run it would lead nowhere.
+
+    Raises:
+        UsageError: one does.
+        DataError: a file of the registry cannot be read.
+    """
+    for name in names(runs_dir):
+        named = aliases(runs_dir, name)
+        for version in versions(runs_dir, name):
+            found = [alias for alias, number in named.items() if number == version.version]
+            if version.run == run and found:
+                message = f"run '{run}' made registry:{name}@{found[0]} (version {version.version})"
+                raise UsageError(message, fix="let the alias name another version first")
+
+
 def rollback_alias(runs_dir: str | Path, name: str, alias: str = DEFAULT_ALIAS) -> ModelVersion:
     """Let an alias name again what it did before it was last set; a second time, what it did before that.
 

@@ -168,6 +168,19 @@ def test_rm(runs_dir: Path, genai: Genai) -> None:
     assert list(runs_dir.iterdir()) == []
 
 
+def test_rm_refuses_a_run_whose_model_is_in_production(runs_dir: Path, genai: Genai) -> None:
+    from genai.tracking import registry
+
+    values = {"kind": "sentence_encoder", "model": "runs:faq-1", "run": "faq-1", "fingerprint": "f", "tables": {}}
+    facts = {"data_fingerprint": "d", "metrics": [], "tuned_from": "base", "inputs": {}}
+    registry.register(runs_dir, "faq", **values, **facts)
+    registry.set_alias(runs_dir, "faq", "production", 1)
+    refused = genai("runs", "rm", "faq-1", "--runs-dir", str(runs_dir))
+    assert refused.code == 2
+    assert "run 'faq-1' made registry:faq@production" in refused.err
+    assert (runs_dir / "faq-1").is_dir()
+
+
 def test_rm_wants_whole_names_and_removes_nothing_otherwise(runs_dir: Path, genai: Genai) -> None:
     RunDirectory.open("runs", "chat-1").write_config("a: 1\n")
     ended = genai("runs", "rm", "faq-1", "chat")

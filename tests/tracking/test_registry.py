@@ -297,3 +297,14 @@ def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path) -> None:
         assert [each.run for each in registry.versions(runs_dir, "faq")] == ["first", "second"]
         assert registry.find(runs_dir, "faq").version == 2
     assert seen == {(1, 1), (2, 1), (2, 2)}
+
+
+def test_a_run_that_an_alias_names_must_stay(tmp_path: Path) -> None:
+    add(tmp_path)
+    add(tmp_path, run="second")
+    registry.refuse_if_named(tmp_path, "first")  # no alias names it
+    registry.set_alias(tmp_path, "faq", "production", 1)
+    with pytest.raises(UsageError, match=r"run 'first' made registry:faq@production \(version 1\)"):
+        registry.refuse_if_named(tmp_path, "first")
+    registry.set_alias(tmp_path, "faq", "production", 2)
+    registry.refuse_if_named(tmp_path, "first")
