@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,26 +19,20 @@ from genai.config.embed_finetune import (
     DistillationConfig,
     EmbedFinetuneConfig,
     MarginMSEConfig,
-    MultipleNegativesConfig,
-    SentenceEncoderConfig,
 )
-from genai.config.embedding import EmbeddingConfig, RerankerConfig
 from genai.config.loading import Loaded
 from genai.data.retrieval.checks import check_cut
 from genai.data.retrieval.records import RetrievalData
-from genai.embedding.opening import find_folder, open_encoder, open_reranker
-from genai.embedding.tuning.interfaces import PairBatch, TextEmbedder, TokenTable
-from genai.embedding.tuning.loss import EncoderLoss
-from genai.embedding.tuning.model import LiveEncoder, TrainableEncoder, save_encoder
-from genai.embedding.tuning.objectives import build_objective
-from genai.embedding.tuning.reranker import RerankerLoss, TrainableReranker, save_reranker
+from genai.embedding.opening import find_folder
+from genai.embedding.tuning.interfaces import PairBatch, TokenTable
 from genai.embedding.tuning.stream import Labels, PairIndex, PairStream, held_out_batches, index_pairs
 from genai.embedding.tuning.synthetic.drafts import MadeCounts
-from genai.embedding.tuning.teachers import open_guide, open_teacher
+from genai.embedding.tuning.teachers import open_teacher
 from genai.embedding.tuning.tokenising import lengths_of, token_table
 from genai.jobs import training_parts
 from genai.jobs.embed_finetune_base import base_vectors
 from genai.jobs.embed_finetune_inputs import Inputs, learns_grades
+from genai.jobs.embed_finetune_kinds import Kind, Texts, open_kind
 from genai.jobs.embed_finetune_measuring import Outcome
 from genai.jobs.embed_finetune_mining import Miner, Remine
 from genai.jobs.embed_finetune_result import EmbedFinetuneResult, Promotion
@@ -66,101 +60,10 @@ _AT_ONCE = 128
 """Rows of a forward pass where the job file leaves it open."""
 
 
-class Kind(Protocol):
-    """What differs between the kinds of models that can be tuned."""
-
-    model: Any
-    """A module with `width` (of an encoder), `tokens` and `precision`."""
-
-    def loss(self, parts: Parts) -> BatchLoss:
-        """What a batch costs."""
-
-    def live(self) -> TextEmbedder | None:
-        """The model as it is now, to mine with; None where another one mines."""
-
-    def save(self, source: Path, target: Path) -> None:
-        """Write it."""
-
-    def distance(self, folder: Path, queries: Sequence[str], texts: Sequence[str]) -> float:
-        """How far what the model in that folder says is from what this one says."""
-
-
-class EncoderKind:
-    """An encoder: texts to vectors."""
-
-    def __init__(self, folder: Path, config: EmbedFinetuneConfig, device: torch.device) -> None:
-        assert isinstance(config.model, SentenceEncoderConfig)
-        self._config = config
-        self.model = TrainableEncoder.load(folder, config.model, precision=config.precision, device=device)
-
-    def loss(self, parts: Parts) -> BatchLoss:
-        """The objective over the vectors of whole batches."""
-        config = self._config
-        guide = None
-        if isinstance(config.loss, MultipleNegativesConfig):
-            guide = open_guide(
-                config.loss,
-                queries=parts.queries,
-                passages=parts.passages,
-                runs_dir=config.runs_dir,
-                num_threads=config.num_threads,
-            )
-        objective = build_objective(config.loss, matryoshka=config.matryoshka, guide=guide)
-        return EncoderLoss(self.model, parts.tokens, objective, device=parts.device)
-
-    def live(self) -> TextEmbedder:
-        """The encoder in training."""
-        return LiveEncoder(self.model)
-
-    def save(self, source: Path, target: Path) -> None:
-        """A sentence-transformers folder."""
-        save_encoder(self.model, source, target)
-
-    def distance(self, folder: Path, queries: Sequence[str], texts: Sequence[str]) -> float:
-        """The largest distance of two vectors of the same text."""
-        written = open_encoder(EmbeddingConfig(model=str(folder)), num_threads=self._config.num_threads)
-        live = self.live()
-        pairs = [
-            (live.embed_queries(queries), written.embed_queries(queries)),
-            (live.embed_documents(texts), written.embed_documents(texts)),
-        ]
-        return max(float(np.linalg.norm(one - other, axis=1).max()) for one, other in pairs)
-
-
-class RerankerKind:
-    """A cross-encoder: a query and a text to one number."""
-
-    def __init__(self, folder: Path, config: EmbedFinetuneConfig, device: torch.device) -> None:
-        assert isinstance(config.model, CrossEncoderConfig)
-        self._config = config
-        self.model = TrainableReranker.load(
-            folder, config.model, precision=config.precision, device=device, seed=config.seed
-        )
-
-    def loss(self, parts: Parts) -> BatchLoss:
-        """Each row by itself."""
-        return RerankerLoss(self.model, parts.queries, parts.passages, self._config.loss, device=parts.device)
-
-    def live(self) -> None:
-        """A reranker cannot search: its first stage mines, and stays as it is."""
-
-    def save(self, source: Path, target: Path) -> None:
-        """A folder that CrossEncoder loads."""
-        save_reranker(self.model, source, target)
-
-    def distance(self, folder: Path, queries: Sequence[str], texts: Sequence[str]) -> float:
-        """The largest difference of two scores of the same pair."""
-        written = open_reranker(RerankerConfig(model=str(folder)), num_threads=self._config.num_threads)
-        live = self.model.as_scorer()
-        both = [(live.score(query, texts), written.score(query, texts)) for query in queries]
-        return max(float(np.abs(np.subtract(one, other)).max()) for one, other in both)
-
-
 @dataclass(kw_only=True)
 class Parts:
     """Everything that a run is made of; the model's weights move."""
 
-    loaded: Loaded[EmbedFinetuneConfig]
     config: EmbedFinetuneConfig
     inputs: Inputs
     data: RetrievalData
@@ -169,7 +72,7 @@ class Parts:
     source: Path
     """Folder of the model that was loaded."""
     kind: Kind
-    tokens: TokenTable
+    texts: Texts
     index: PairIndex
     stream: PairStream
     steps: StepPlan
@@ -188,14 +91,19 @@ class Parts:
         return _num_negatives(self.config, self.index)
 
     @property
+    def tokens(self) -> TokenTable:
+        """Of all texts."""
+        return self.texts.tokens
+
+    @property
     def queries(self) -> Sequence[str]:
         """Of each pair, the held-out ones for validation behind those that are trained on."""
-        return self.index.queries
+        return self.texts.queries
 
     @property
     def passages(self) -> Sequence[str]:
         """Every text that is trained on or searched, the corpus first."""
-        return self.index.texts
+        return self.texts.passages
 
     @cached_property
     def base_reranker(self) -> str | None:
@@ -245,7 +153,7 @@ class Parts:
         self.kind.save(self.source, folder)
         if model.peft_config is not None:
             base = resolve_model(str(self.source), runs_dir=self.config.runs_dir)
-            save_adapter(adapted_module(self.model), adapter, base=base)
+            save_adapter(self.kind.adapted(), adapter, base=base)
 
     def distance_to(self, folder: Path, count: int) -> float:
         """How far the model in that folder is from this one, over a few texts."""
@@ -263,17 +171,28 @@ class Parts:
 
     def first_rows(self, count: int) -> PairBatch:
         """The first rows of the run as a batch of their own."""
-        labels = _labels(self)
+        labels = _labels(self.config, self.texts)
         size = min(count, len(self.data.train))
         return _stream(self.config, self.index, self.tokens, labels=labels, batch_size=size).next_batch()
 
-    def base_scores(self, batch: PairBatch) -> NDArray[np.float32]:
-        """Scores of a batch by the encoder as it is before training, (rows, 1 + K)."""
+    def base_scores(self, batches: Sequence[PairBatch]) -> list[NDArray[np.float32]]:
+        """Scores of batches by the encoder as it is before training, (rows, 1 + K) each."""
         vectors = base_vectors(self.config)
-        queries = vectors.embed_queries([self.queries[pair] for pair in batch.pairs.tolist()])
-        texts = [self.passages[place] for place in batch.passages.flatten().tolist()]
-        documents = vectors.embed_documents(texts).reshape(*batch.passages.shape, -1)
-        return np.asarray(np.einsum("rd,rkd->rk", queries, documents), dtype=np.float32)
+        pairs = np.unique(np.concatenate([batch.pairs for batch in batches]))
+        places = np.unique(np.concatenate([batch.passages.flatten() for batch in batches]))
+        queries = vectors.embed_queries([self.queries[pair] for pair in pairs.tolist()])
+        documents = vectors.embed_documents([self.passages[place] for place in places.tolist()])
+        return [
+            np.asarray(
+                np.einsum(
+                    "rd,rkd->rk",
+                    queries[np.searchsorted(pairs, batch.pairs)],
+                    documents[np.searchsorted(places, batch.passages)],
+                ),
+                dtype=np.float32,
+            )
+            for batch in batches
+        ]
 
 
 def build_parts(
@@ -305,15 +224,28 @@ def build_parts(
     with at(loaded, "model.pretrained_model_name_or_path"), ranks.main_first():
         source = find_folder(config.model.pretrained_model_name_or_path, config.model.revision, config.runs_dir)
     with at(loaded, "model"):
-        kind = _open_kind(source, config, device)
+        kind = open_kind(source, config, device)
     if device.type == "cpu":
         keep_freed_memory()
     training_parts.warm_start(loaded, kind.model)
     index = index_pairs(data, graded=learns_grades(config))
     tokens = token_table(kind.model.tokens, index.queries, index.texts)
     check_cut(tokens.num_cut_passages, data, config.data.checks)
-    parts = Parts(
-        loaded=loaded,
+    texts = Texts(queries=index.queries, passages=index.texts, tokens=tokens)
+    with at(loaded, "loss"):
+        labels = _labels(config, texts)
+        stream = _stream(config, index, tokens, labels=labels, batch_size=None, ranks=ranks)
+        loss = kind.loss(texts, device)
+    steps = count_steps(
+        stream,
+        Duration.parse(config.max_duration),
+        num_rows=len(data.train),
+        num_tokens=_tokens_of_epoch(index, tokens, _num_negatives(config, index)),
+    )
+    miner = None
+    if config.hard_negatives is not None and mine:
+        miner = Miner(config, data, index, stream, directory, ranks)
+    return Parts(
         config=config,
         inputs=inputs,
         data=data,
@@ -321,27 +253,14 @@ def build_parts(
         ranks=ranks,
         source=source,
         kind=kind,
-        tokens=tokens,
+        texts=texts,
         index=index,
-        stream=None,  # type: ignore[arg-type]  # set below: a teacher's labels need the texts
-        steps=None,  # type: ignore[arg-type]
+        stream=stream,
+        steps=steps,
         microbatch_size=_microbatch_size(config),
-        miner=None,
-        loss=None,  # type: ignore[arg-type]
+        miner=miner,
+        loss=loss,
     )
-    with at(loaded, "loss"):
-        labels = _labels(parts)
-        parts.stream = _stream(config, index, tokens, labels=labels, batch_size=None, ranks=ranks)
-        parts.loss = kind.loss(parts)
-    parts.steps = count_steps(
-        parts.stream,
-        Duration.parse(config.max_duration),
-        num_rows=len(data.train),
-        num_tokens=_tokens_of_epoch(index, tokens, _num_negatives(config, index)),
-    )
-    if config.hard_negatives is not None and mine:
-        parts.miner = Miner(config, data, index, parts.stream, directory, ranks)
-    return parts
 
 
 def choose_device(config: EmbedFinetuneConfig, ranks: Ranks | None = None) -> torch.device:
@@ -349,26 +268,19 @@ def choose_device(config: EmbedFinetuneConfig, ranks: Ranks | None = None) -> to
     return training_parts.choose_device(config, ranks, num_kernels=_NUM_KERNELS)
 
 
-def _open_kind(source: Path, config: EmbedFinetuneConfig, device: torch.device) -> Kind:
-    if isinstance(config.model, CrossEncoderConfig):
-        return RerankerKind(source, config, device)
-    return EncoderKind(source, config, device)
-
-
 def _microbatch_size(config: EmbedFinetuneConfig) -> int:
     wanted = config.device_train_microbatch_size
     return min(config.global_train_batch_size, _AT_ONCE) if wanted == "auto" else wanted
 
 
-def _labels(parts: Parts) -> Labels | None:
+def _labels(config: EmbedFinetuneConfig, texts: Texts) -> Labels | None:
     """What a teacher says of rows; None where the labels come with the data, or the loss needs none."""
-    config = parts.config
     if not isinstance(config.loss, MarginMSEConfig | DistillationConfig):
         return None
     teacher = open_teacher(
         config.loss,
-        queries=parts.queries,
-        passages=parts.passages,
+        queries=texts.queries,
+        passages=texts.passages,
         runs_dir=config.runs_dir,
         cache=cache_dir() / "teachers",
         num_threads=config.num_threads,
@@ -462,15 +374,10 @@ def _validation(parts: Parts) -> Iterator[PairBatch]:
         parts.tokens,
         batch_size=parts.config.global_train_batch_size,
         num_negatives=parts.num_negatives,
-        labels=_labels(parts),
+        labels=_labels(parts.config, parts.texts),
         rank=parts.ranks.data_rank,
         world_size=parts.ranks.data_world_size,
     )
-
-
-def adapted_module(model: Any) -> Any:
-    """The peft model inside of an encoder or reranker."""
-    return model.network if isinstance(model, TrainableReranker) else model.transformer
 
 
 # --- the result -------------------------------------------------------------------------------------------------------

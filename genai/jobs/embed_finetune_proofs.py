@@ -76,7 +76,8 @@ def _prove_labels(parts: Parts, samples: list[PairSample]) -> ProofResult:
         GateError: a query is its own document everywhere, so that there is nothing to learn.
     """
     started = time.perf_counter()
-    scored = [(batch, parts.base_scores(batch)) for batch in parts.first_batches(_BATCHES_SEEN)]
+    batches = list(parts.first_batches(_BATCHES_SEEN))
+    scored = list(zip(batches, parts.base_scores(batches), strict=True))
     same = [parts.queries[pair] == parts.passages[row[0]] for batch, _ in scored for pair, row in _rows(batch)]
     if same and all(same):
         message = "every query is, letter by letter, the document that answers it: there is nothing to learn"
