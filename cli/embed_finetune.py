@@ -192,7 +192,9 @@ def _places(result: EmbedFinetuneResult) -> Iterator[tuple[str, str]]:
         yield "adapter", result.adapter
     yield "report", result.report
     speed = f"{result.batches:,} steps, {result.pairs_per_s:,.1f} pairs/s, {result.train_cpu_s:,.0f} CPU-seconds"
-    yield "training", f"{result.train_s / 60:.1f} min of {result.total_s / 60:.1f} ({speed})"
+    # A run that went on was trained by processes before this one.
+    whole = f" of {result.total_s / 60:.1f}" if result.total_s > result.train_s else ""
+    yield "training", f"{result.train_s / 60:.1f} min{whole} ({speed})"
     yield "use it", _usage(result)
 
 

@@ -120,25 +120,27 @@ def _train(
     from genai.jobs.embed_finetune_proofs import prove
     from genai.jobs.embed_finetune_then import follow_up
     from genai.jobs.metric_sinks import NoMetrics, open_metrics
+    from genai.training.callbacks.cpu_clock import CpuClock
 
     data, made = prepare(loaded, inputs, directory, ranks)
     parts = building.build_parts(loaded, data, inputs, directory, ranks)
     checkpoints = building.open_checkpoints(parts, directory)
     saved = training_run.checkpoint_to_resume(checkpoints, loaded)
     changes = training_run.check_changes(saved, checkpoints, loaded, _FINGERPRINTS) if saved else ()
+    clock = CpuClock()
     parts.find_negatives(saved)
     metrics: MetricSinks | NoMetrics = NoMetrics()
     if parts.ranks.is_main:
         training_run.write_beginning(directory, loaded, parts.fingerprints)
         proofs, samples = prove(parts, directory)
         metrics = open_metrics(loaded, directory, resume_step=saved.state.batch if saved else 0)
-    status, cpu_started = "failed", time.process_time()
+    status = "failed"
     try:
-        trainer = building.build_trainer(parts, checkpoints, metrics, run_name=directory.name)
+        trainer = building.build_trainer(parts, checkpoints, metrics, run_name=directory.name, watching=[clock])
         if saved is not None:
             training_run.go_on(trainer, checkpoints, saved, changes)
         state = trainer.fit()
-        train_cpu_s = time.process_time() - cpu_started
+        train_cpu_s = clock.cpu_s
         if not parts.ranks.is_main:
             return None
         status = "done"

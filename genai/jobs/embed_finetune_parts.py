@@ -343,10 +343,12 @@ def open_checkpoints(parts: Parts, directory: RunDirectory) -> Checkpoints:
     return training_parts.open_checkpoints(parts.config, directory, context, parts.ranks)
 
 
-def build_trainer(parts: Parts, checkpoints: Checkpoints, metrics: MetricSink, *, run_name: str) -> Trainer:
-    """The trainer with all its parts, at the beginning of the run."""
+def build_trainer(
+    parts: Parts, checkpoints: Checkpoints, metrics: MetricSink, *, run_name: str, watching: Sequence[Callback] = ()
+) -> Trainer:
+    """The trainer with all its parts, at the beginning of the run; `watching` are callbacks of the job's own."""
     config, data = parts.config, parts.data
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [*watching]
     mining = config.hard_negatives
     if parts.miner is not None and mining is not None and mining.refresh is not None:
         live = parts.kind.live()

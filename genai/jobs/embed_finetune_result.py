@@ -144,7 +144,7 @@ class EmbedFinetuneResult:
     train_s: float
     """Seconds in training steps."""
     train_cpu_s: float
-    """CPU-seconds of this process in training, mining included (of its last process, when it was resumed)."""
+    """CPU-seconds of training, mining included, over all resumes; what a kill threw away is not in it."""
     total_s: float
     """Seconds of the whole job (of its last process, when it was resumed)."""
     pairs_per_s: float
