@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genai.config.embed_finetune import EmbedFinetuneConfig, GeneratorConfig, SyntheticQueriesConfig
@@ -17,7 +18,7 @@ from genai.embedding.tuning.synthetic.drafts import MadeCounts
 from genai.jobs.embed_finetune_base import base_vectors
 from genai.jobs.embed_finetune_inputs import Inputs
 from genai.log import get_logger
-from genai.storage.atomic import cache_dir, write_json
+from genai.storage.atomic import cache_dir, write_json, write_text
 from genai.tracking.run import RunDirectory
 
 if TYPE_CHECKING:
@@ -66,7 +67,36 @@ def prepare(
         f"{len(data.passages):,}",
         f"{len(data.near_duplicates):,}",
     )
+    if ranks is None or ranks.is_main:
+        write_split(directory.path / "data", data)
     return data, made
+
+
+def write_split(folder: Path, data: RetrievalData) -> None:
+    """Write what is trained and measured with as JSONL: `train`, `validation` and `test`, `left_out`.
+
+    The held-out files are labelled queries, as `evaluation.queries` and `genai index query --evaluate` read them.
+    """
+    texts = {passage.key: passage.text for passage in data.passages}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "train": [
+            {
+                "query": pair.query,
+                "positive": pair.positive_text or texts[pair.positive],
+                "id": pair.positive,
+                "score": pair.score,
+                "source": pair.source,
+                "provenance": dict(pair.provenance),
+            }
+            for pair in data.train
+        ],
+        "left_out": [asdict(each) for each in data.near_duplicates],
+    }
+    for name, queries in (("validation", data.validation), ("test", data.test)):
+        rows[name] = [{"query": query.query, "relevant": dict(query.relevant)} for query in queries]
+    for name, lines in rows.items():
+        given = [{key: value for key, value in line.items() if value not in (None, {}, "")} for line in lines]
+        write_text(folder / f"{name}.jsonl", "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in given))
 
 
 def split_without_made(loaded: Loaded[EmbedFinetuneConfig], inputs: Inputs) -> RetrievalData:

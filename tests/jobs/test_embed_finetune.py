@@ -15,6 +15,7 @@ from tuning_jobs import make_encoder, make_place, pairs, write_job, write_rows
 from genai.config.embed_finetune import EmbedFinetuneConfig
 from genai.config.embedding import EmbeddingConfig, RerankerConfig
 from genai.config.loading import load
+from genai.data.retrieval.labelled import read_held_out
 from genai.embedding.opening import open_encoder, open_reranker
 from genai.errors import ConfigError, GateError, StoppedError
 from genai.jobs import embed_finetune, embed_finetune_plan
@@ -70,6 +71,11 @@ def test_retrieval_gets_better_and_everything_is_written(run: Run, place: Path) 
     written = json.loads((place / "runs" / "tiny" / "result.json").read_text())
     assert EmbedFinetuneResult.from_json({key: written[key] for key in result.to_json()}) == result
     assert "oak" in Path(result.report).read_text()
+    assert len(read_held_out(str(place / "runs" / "tiny" / "data" / "test.jsonl"))) == result.num_queries
+    trained = [json.loads(line) for line in (place / "runs" / "tiny" / "data" / "train.jsonl").read_text().splitlines()]
+    assert len(trained) == result.num_pairs
+    answers = {row["query"]: row["positive"].strip() for row in pairs()}
+    assert all(answers[row["query"]] == row["positive"].strip() for row in trained)
     encoder = open_encoder(EmbeddingConfig(model="runs:tiny"), runs_dir=place / "runs")
     vectors = encoder.embed_queries([pairs()[0]["query"], pairs()[1]["query"]])
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
