@@ -24,10 +24,10 @@ from genai.config.index import QdrantConfig
 from genai.errors import MissingExtraError
 from genai.index.engines.qdrant_filters import (
     DENSE,
-    OVERSAMPLING,
     TENANT,
     WORDS,
     filter_json,
+    oversampling,
     payload_indexes,
     payload_of,
 )
@@ -246,7 +246,7 @@ class QdrantReader:
         vector: Any = _sparse(query.vector) if isinstance(query.vector, SparseVector) else query.vector.tolist()
         params = api.SearchParams(
             hnsw_ef=max(self._ef, query.limit),
-            quantization=api.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING),
+            quantization=api.QuantizationSearchParams(rescore=True, oversampling=oversampling(query.limit)),
             # slower than a plain walk along the graph, but it finds what passes wherever that lies
             acorn=None if query.filter is None else api.AcornSearchParams(enable=True, max_selectivity=1.0),
         )

@@ -18,8 +18,7 @@ TENANT = "_tenant"
 DENSE = "dense"
 WORDS = "words"
 """Names of the two vectors of a point."""
-OVERSAMPLING = 4.0
-"""Vectors are searched rounded to bytes; this many times the limit of them are compared again as they were given."""
+_OVERSAMPLING, _AT_LEAST = 2.0, 40
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 INDEX_TYPES: Mapping[ColumnType, str] = {
     "keyword": "keyword",
@@ -30,6 +29,13 @@ INDEX_TYPES: Mapping[ColumnType, str] = {
 }
 """Column -> the index over the payload that its conditions need."""
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+
+
+def oversampling(limit: int) -> float:
+    """Vectors are searched rounded to bytes; this many times the limit of them are compared again as they were given.
+    Where few are wanted relatively more are compared, as the order of the first ones is what rounding changes.
+    """
+    return max(_OVERSAMPLING, _AT_LEAST / limit)
 
 
 def payload_key(column: str) -> str:
