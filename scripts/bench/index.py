@@ -63,6 +63,10 @@ SIZES: dict[str, dict[str, Any]] = {
     "large": {"num_points": 1_000_000, "num_queries": 1000, "efforts": (128, 256, 512, 1024)},
 }
 ENGINES = {"full": (*OURS, *PEERS), "quick": (*OURS, PEERS[0]), "large": (OURS[0], PEERS[0])}
+GRAPHS = (OURS[0], *PEERS[:3])
+"""Engines whose effort is the number of candidates in a graph."""
+TEXT_EFFORTS = (64, 128, 256, 512)
+"""Real text wants more candidates than a mixture."""
 PARTS = ("mixture", "text", "index", "sync")
 GOALS = {"full": 1.0, "large": 2.5}
 """Milliseconds a query at recall 0.99."""
@@ -126,6 +130,8 @@ def measure(options: argparse.Namespace, size: str, folder: Path) -> dict[str, A
 def measure_engines(dataset: str, engines: tuple[str, ...], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Build each engine once, and search them in turn."""
     here = {**settings, "data": str(Path(settings["folder"]) / dataset)}
+    if dataset == "text":
+        here["efforts"] = TEXT_EFFORTS
     data = run(f"make_{dataset}", here)
     built = take_turns(engines, 1, lambda name: run("build", {**here, "engine": name}))
     there = tuple(name for name in engines if "skipped" not in built[name])
@@ -304,7 +310,8 @@ def search(settings: Mapping[str, Any]) -> dict[str, Any]:
     peer = peers.get(name)
     found: dict[str, float] = {}
     ask = peer.open(folder) if peer else None
-    for effort in settings.get("efforts") or (peer.efforts if peer else EFFORTS[name]):
+    known = peer.efforts if peer else EFFORTS[name]
+    for effort in settings.get("efforts", known) if name in GRAPHS else known:
         asked = ask or open_engine_search(name, folder, effort)
         rows, took = each_query(lambda query, effort=effort, asked=asked: asked(query, effort), queries)
         found |= {f"{effort} recall": recall(rows, truth), **{f"{effort} {key}": took[key] for key in took}}
