@@ -62,6 +62,24 @@ def epoch_order(num_examples: int, *, seed: int, epoch: int, shuffle: bool = Tru
     return np.argsort(numbers, kind="stable")
 
 
+def check_identity(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Hold what a stream is made of against what a checkpoint's was.
+
+    Args:
+        saved: name -> value, as the checkpoint has it.
+        own: the same of the stream that shall go on.
+
+    Raises:
+        UsageError: they differ; names what changed.
+    """
+    different = sorted(key for key in own if saved.get(key) != own[key])
+    if different:
+        raise UsageError(
+            f"the training data is not what the checkpoint was made with: {', '.join(different)} changed",
+            fix="put it back, or start a new run (--run-name) that takes the weights by load_path",
+        )
+
+
 class BatchStream:
     """Training batches without end, epoch after epoch.
 
@@ -177,13 +195,7 @@ class BatchStream:
         Raises:
             UsageError: the rows or the settings that decide their order are others than then.
         """
-        saved, own = state["identity"], self._identity()
-        different = sorted(key for key in own if saved.get(key) != own[key])
-        if different:
-            raise UsageError(
-                f"the training data is not what the checkpoint was made with: {', '.join(different)} changed",
-                fix="put it back, or start a new run (--run-name) that takes the weights by load_path",
-            )
+        check_identity(state["identity"], self._identity())
         self._start_epoch(int(state["epoch"]), cursor=int(state["cursor"]), pool=state["pool"])
         self._batch_in_epoch = int(state["batch_in_epoch"])
 

@@ -27,7 +27,7 @@ from genai.jobs.embed_finetune_base import open_base
 from genai.jobs.embed_finetune_then import check_then
 from genai.jobs.pinned_tables import Pins, pin_tables, pinned, references_at
 from genai.jobs.problems import Problems
-from genai.jobs.training_inputs import check_destinations, check_warm_start, check_webhook
+from genai.jobs.training_inputs import check_destinations, check_remote_code, check_warm_start, check_webhook
 from genai.models.references import exists_problem
 from genai.tables.delta import open_delta
 
@@ -163,12 +163,7 @@ def _check_models(loaded: Loaded[EmbedFinetuneConfig], problems: Problems, *, al
         problem = None if reference is None else exists_problem(reference, runs_dir=config.runs_dir)
         if problem is not None:
             problems.add(key, problem.message, problem.fix)
-    if config.model.trust_remote_code and not allow_code:
-        problems.add(
-            "model.trust_remote_code",
-            "this runs Python that comes with the model",
-            "read that code, then add --allow-code to the command line",
-        )
+    check_remote_code(problems, wanted=config.model.trust_remote_code, allow_code=allow_code)
 
 
 def _generators(config: EmbedFinetuneConfig) -> dict[str, GeneratorConfig]:

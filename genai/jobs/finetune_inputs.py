@@ -16,7 +16,7 @@ from genai.data.rows import RowSet
 from genai.errors import ConfigError, GateError, Problem
 from genai.jobs.pinned_tables import Pins, pin_tables, pinned, references_at
 from genai.jobs.problems import Problems, located
-from genai.jobs.training_inputs import check_destinations, check_warm_start, check_webhook
+from genai.jobs.training_inputs import check_destinations, check_remote_code, check_warm_start, check_webhook
 from genai.models.chat_template import template_text
 from genai.models.loading import tokenizer_kwargs_problems
 from genai.models.references import exists_problem, resolve_adapter
@@ -90,12 +90,7 @@ def _check_model(loaded: Loaded[FinetuneConfig], problems: Problems, *, allow_co
         with problems.at("model.adapter"):
             resolve_adapter(config.model.adapter, runs_dir=config.runs_dir)
     check_warm_start(loaded, problems)
-    if config.model.trust_remote_code and not allow_code:
-        problems.add(
-            "model.trust_remote_code",
-            "this runs Python that comes with the model",
-            "read that code, then add --allow-code to the command line",
-        )
+    check_remote_code(problems, wanted=config.model.trust_remote_code, allow_code=allow_code)
 
 
 def _read(

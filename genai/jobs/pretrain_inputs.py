@@ -15,7 +15,7 @@ from genai.config.sizes import parse_size
 from genai.data.token_streams.mixing import choose_samples
 from genai.data.token_streams.specs import Source, StreamSpec, check_length, fingerprint, open_source
 from genai.jobs.problems import Problems
-from genai.jobs.training_inputs import check_destinations, check_warm_start, check_webhook
+from genai.jobs.training_inputs import check_destinations, check_remote_code, check_warm_start, check_webhook
 from genai.models.loading import tokenizer_kwargs_problems
 from genai.models.references import exists_problem
 from genai.models.tokenizers import tokenizer_problem
@@ -104,12 +104,8 @@ def _check_model(loaded: Loaded[PretrainConfig], problems: Problems, *, allow_co
         if problem is not None:
             problems.add("tokenizer.name", problem.message, problem.fix)
     problems.extend("tokenizer.kwargs", tokenizer_kwargs_problems(config.tokenizer.kwargs))
-    if isinstance(config.model, HFModelConfig) and config.model.trust_remote_code and not allow_code:
-        problems.add(
-            "model.trust_remote_code",
-            "this runs Python that comes with the model",
-            "read that code, then add --allow-code to the command line",
-        )
+    if isinstance(config.model, HFModelConfig):
+        check_remote_code(problems, wanted=config.model.trust_remote_code, allow_code=allow_code)
 
 
 def _read(dataset: TextDatasetConfig, key: str, config: PretrainConfig, problems: Problems) -> Shards | None:

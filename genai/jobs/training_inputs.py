@@ -55,6 +55,22 @@ def check_warm_start(loaded: Loaded[Any], problems: Problems) -> None:
             warm_start_weights(loaded.config.load_path, loaded.config.runs_dir)
 
 
+def check_remote_code(problems: Problems, *, wanted: bool, allow_code: bool) -> None:
+    """Whether a model that brings its own Python may run it.
+
+    Args:
+        problems: collects the faults of the job file.
+        wanted: what `model.trust_remote_code` says.
+        allow_code: whether the command line lets it.
+    """
+    if wanted and not allow_code:
+        problems.add(
+            "model.trust_remote_code",
+            "this runs Python that comes with the model",
+            "read that code, then add --allow-code to the command line",
+        )
+
+
 def check_webhook(loaded: Loaded[Any], problems: Problems) -> None:
     """Whether the webhook's secret can be resolved."""
     webhook = loaded.config.callbacks.webhook

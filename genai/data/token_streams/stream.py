@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from genai.data.batches import Batch
+from genai.data.batches import Batch, check_identity
 from genai.data.token_streams.batch_reader import BatchReader
 from genai.data.token_streams.order import shuffle_settings
 from genai.data.token_streams.read_ahead import ReadAhead
 from genai.data.token_streams.specs import StreamSpec
-from genai.errors import UsageError
 
 CHUNKS_AHEAD = 2
 
@@ -138,13 +137,7 @@ class TokenStream:
         Raises:
             UsageError: the data or the settings that decide its order are others than then.
         """
-        saved, own = state["identity"], self._reader.identity()
-        different = sorted(key for key in own if saved.get(key) != own[key])
-        if different:
-            raise UsageError(
-                f"the training data is not what the checkpoint was made with: {', '.join(different)} changed",
-                fix="put it back, or start a new run (--run-name) that takes the weights by load_path",
-            )
+        check_identity(state["identity"], self._reader.identity())
         self._stop_reading()
         self._epoch, self._batch_in_epoch = int(state["epoch"]), int(state["batch_in_epoch"])
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genai.data.batches import epoch_order
+from genai.data.batches import check_identity, epoch_order
 from genai.embedding.tuning.distinct_batches import distinct_batches
 from genai.embedding.tuning.interfaces import PairBatch, TokenTable
 from genai.embedding.tuning.pair_index import PairIndex, index_pairs
@@ -154,13 +154,7 @@ class PairStream:
         Raises:
             UsageError: the pairs or the settings that decide their order are others than then.
         """
-        saved, own = state["identity"], self._identity()
-        different = sorted(key for key in own if saved.get(key) != own[key])
-        if different:
-            raise UsageError(
-                f"the training data is not what the checkpoint was made with: {', '.join(different)} changed",
-                fix="put it back, or start a new run (--run-name) that takes the weights by load_path",
-            )
+        check_identity(state["identity"], self._identity())
         self._start_epoch(int(state["epoch"]), int(state["batch_in_epoch"]))
         if state["negatives"] != self._negatives_name:
             self._mined, self._negatives_name = None, state["negatives"]
