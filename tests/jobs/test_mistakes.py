@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 MAX_LINES = 8
 MAX_CPU_S = 0.6
-MAX_STARTS = 20
+MAX_STARTS = 30
 """The same as a multiple of what starting Python takes, which is 0.03 CPU-seconds on an ordinary core."""
 HEAVY = {"torch", "transformers", "peft", "safetensors", "boto3"}
 
@@ -246,11 +246,13 @@ def test_a_mistake_is_told_in_a_few_lines_with_place_cause_and_fix(place: Any, t
     if not mistake.heavy:
         assert not told.modules & HEAVY
     if not mistake.heavy and mistake.cheap:
-        again = (tell("tiny.yaml", prelude=mistake.prelude).cpu_s for _ in range(3))
-        limit = MAX_CPU_S
-        if told.cpu_s > limit:  # on a core that two busy threads share everything takes twice the CPU time
-            limit = max(limit, MAX_STARTS * min(cpu_of_python() for _ in range(3)))
-        assert told.cpu_s <= limit or any(cpu_s <= limit for cpu_s in again), (told.cpu_s, limit)
+        costs = [told.cpu_s]
+        starts = [cpu_of_python()]
+        while min(costs) > MAX_CPU_S and len(costs) < 4:
+            costs.append(tell("tiny.yaml", prelude=mistake.prelude).cpu_s)
+            starts.append(cpu_of_python())
+        # On a core that two busy threads share everything takes twice the CPU time, Python's own start too.
+        assert min(costs) <= MAX_CPU_S or sum(costs) <= MAX_STARTS * sum(starts), (costs, starts)
 
 
 @pytest.mark.parametrize(
