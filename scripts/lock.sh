@@ -29,4 +29,4 @@ lock requirements/train.lock --extra train "$@"
 grep -v '^ *--hash' requirements/train.lock | sed 's/ *\\$//' >"$scratch/train.txt"
 lock requirements/dev.lock --constraint "$scratch/train.txt" \
     --extra train --extra datasets --extra s3 --extra gcs --extra azure --extra delta --extra streaming \
-    --extra index --extra qdrant --extra lancedb --extra onnx --extra tensorboard --extra dev "$@"
+    --extra index --extra serve --extra qdrant --extra lancedb --extra onnx --extra tensorboard --extra dev "$@"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, is_dataclass, replace
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from genai.config.annotations import Variants, all_keys, default_of, describe, either, field_of, hints, sections, shapes
 from genai.config.dialect import dump
@@ -29,8 +29,10 @@ class KeyInfo:
     """What it does."""
     variants: tuple[str, ...] = ()
     """The names of the section under which the key exists, where the section has variants."""
+    told_by: str = "name"
+    """The key that tells those variants apart."""
     sections: tuple[tuple[str | None, str], ...] = ()
-    """Where the key is a section: each variant's name (None where there is one form only) and what it is."""
+    """Where the key is a section: what tells each form, such as `name: auto` (None for the only one), and its text."""
 
 
 def key_infos(job: str, above: str = "") -> list[KeyInfo]:
@@ -48,6 +50,7 @@ def key_infos(job: str, above: str = "") -> list[KeyInfo]:
             form = forms.get(config)
             tells_form = form is not None and name == form.variants.discriminator
             info = _form_info(path, config, name, form) if form and tells_form else _info(path, config, name)
+            info = replace(info, told_by=form.variants.discriminator) if form else info
             merged.setdefault(info, []).extend([form.tag] if form and not tells_form else [])
     if not merged:
         raise _unknown(job, schema, above)
@@ -90,19 +93,24 @@ class _Form:
 
 def _forms(schema: type) -> Iterator[tuple[type, _Form]]:
     for _, config, name in all_keys(schema):
-        for shape in shapes(hints(config)[name]):
-            if isinstance(shape.type, Variants):
-                default = default_of(field_of(config, name))
-                yield from ((each, _Form(shape.type, tag, default)) for tag, each in shape.type.classes)
+        for variants in _variants(hints(config)[name]):
+            default = default_of(field_of(config, name))
+            yield from ((each, _Form(variants, tag, default)) for tag, each in variants.classes)
+
+
+def _variants(annotation: Any) -> Iterator[Variants]:
+    """The sections of several forms that an annotation allows, also below names that the user chooses."""
+    for shape in shapes(annotation):
+        if isinstance(shape.type, Variants):
+            yield shape.type
+        elif get_origin(shape.type) is dict:
+            yield from _variants(get_args(shape.type)[1])
 
 
 def _info(path: Key, config: type, name: str) -> KeyInfo:
     annotation = hints(config)[name]
     tags = {
-        each: tag
-        for shape in shapes(annotation)
-        if isinstance(shape.type, Variants)
-        for tag, each in shape.type.classes
+        each: f"{variants.discriminator}: {tag}" for variants in _variants(annotation) for tag, each in variants.classes
     }
     return KeyInfo(
         key=dotted(path),
@@ -138,12 +146,12 @@ def _line(info: KeyInfo) -> str:
 
 
 def _block(info: KeyInfo) -> Iterator[str]:
-    yield info.key + (f"   (with name: {either(info.variants)})" if info.variants else "")
+    yield info.key + (f"   (with {info.told_by}: {either(info.variants)})" if info.variants else "")
     yield f"  {info.text}"
     yield f"  must be  {info.allowed}"
     yield f"  default  {info.default or 'none, it has to be written'}"
     for tag, text in info.sections:
-        yield f"  {f'name: {tag}' if tag else 'section'}  {text}"
+        yield f"  {tag or 'section'}  {text}"
 
 
 def _unknown(job: str, schema: type, key: str) -> UsageError:

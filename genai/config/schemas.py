@@ -15,11 +15,13 @@ from genai.config.checks_embed_finetune import check_embed_finetune
 from genai.config.checks_finetune import check_finetune
 from genai.config.checks_index import check_index
 from genai.config.checks_pretrain import check_pretrain
+from genai.config.checks_serve import check_serve
 from genai.config.embed_finetune import EmbedFinetuneConfig
 from genai.config.findings import Finding
 from genai.config.finetune import FinetuneConfig
 from genai.config.index import IndexConfig
 from genai.config.pretrain import PretrainConfig
+from genai.config.serve import ServeConfig
 from genai.config.tree import Node, find
 from genai.errors import Problem, UsageError
 from genai.registry import suggest
@@ -29,6 +31,7 @@ SCHEMAS: dict[str, type] = {
     "pretrain": PretrainConfig,
     "embed-finetune": EmbedFinetuneConfig,
     "index": IndexConfig,
+    "serve": ServeConfig,
 }
 """Name of a job -> its config class."""
 _LOADERS = {"text": "pretrain", "finetuning": "finetune"}
@@ -59,6 +62,7 @@ HOOKS: dict[type, Hooks] = {
     PretrainConfig: Hooks(check=check_pretrain, set_aside=partial(foundry.set_aside, job="pretrain")),
     EmbedFinetuneConfig: Hooks(check=check_embed_finetune, set_aside=_nothing_aside),
     IndexConfig: Hooks(check=check_index, set_aside=_nothing_aside),
+    ServeConfig: Hooks(check=check_serve, set_aside=_nothing_aside),
 }
 
 

@@ -49,15 +49,35 @@ class CrossEncoder:
         Raises:
             DataError: see `score`.
         """
-        logits = np.empty(len(pairs), dtype=np.float64)
         if not pairs:
-            return logits
+            return np.empty(0, dtype=np.float64)
+        tokenizer, _ = self._parts()
+        return self._logits([tokenizer.pair(query, text) for query, text in pairs])
+
+    def tokens(self, query: str, texts: Sequence[str]) -> list[PairTokens]:
+        """What the model reads of the query and each text.
+
+        Raises:
+            DataError: the weights or the tokenizer cannot be read.
+        """
+        tokenizer, _ = self._parts()
+        return [tokenizer.pair(query, text) for text in texts]
+
+    def score_tokens(self, pairs: Sequence[PairTokens]) -> list[float]:
+        """As `score`, of what `tokens` gives; pairs of several queries may be mixed.
+
+        Raises:
+            DataError: see `score`.
+        """
+        return [float(score) for score in probabilities(self._logits(pairs))]
+
+    def _logits(self, encoded: Sequence[PairTokens]) -> NDArray[np.float64]:
         tokenizer, model = self._parts()
-        encoded = [tokenizer.pair(query, text) for query, text in pairs]
-        order = sorted(range(len(pairs)), key=lambda row: -len(encoded[row].ids))
+        logits = np.empty(len(encoded), dtype=np.float64)
+        order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
         for start in range(0, len(order), _BATCH_SIZE):
             rows = order[start : start + _BATCH_SIZE]
-            logits[rows] = _logits(model, tokenizer, [encoded[row] for row in rows])
+            logits[rows] = _read(model, tokenizer, [encoded[row] for row in rows])
         if not np.isfinite(logits).all():
             where = str(self._settings.transformer)
             raise DataError("the reranker gave infinite numbers: its weights are damaged", where=where)
@@ -76,7 +96,7 @@ def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -700, 700))), dtype=np.float64)
 
 
-def _logits(model: PreTrainedModel, tokenizer: PairTokenizer, pairs: Sequence[PairTokens]) -> NDArray[np.float64]:
+def _read(model: PreTrainedModel, tokenizer: PairTokenizer, pairs: Sequence[PairTokens]) -> NDArray[np.float64]:
     import torch
 
     inputs = {name: torch.from_numpy(values).to(model.device) for name, values in tokenizer.inputs(pairs).items()}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 from genai.embedding.tokenizing import TextTokenizer
 from genai.embedding.vectors import Vectors, finished
@@ -81,6 +82,16 @@ class TextEncoder:
         """Numbers a vector."""
         return self.settings.dimension
 
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest input, the prompt and special tokens among them."""
+        return self.settings.max_length
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors have length 1."""
+        return self.settings.normalize
+
     @cached_property
     def max_tokens(self) -> int:
         """What the model reads of a document itself: the prompt and special tokens are taken off.
@@ -103,7 +114,7 @@ class TextEncoder:
         Raises:
             DataError: the weights cannot be read, or give infinite numbers.
         """
-        return self._embed(texts, self.settings.document_prompt)
+        return self.embed_tokens(self.tokens(texts, "document"))
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """(n, dim), for what is asked.
@@ -111,7 +122,39 @@ class TextEncoder:
         Raises:
             DataError: see `embed_documents`.
         """
-        return self._embed(texts, self.settings.query_prompt)
+        return self.embed_tokens(self.tokens(texts, "query"))
+
+    def tokens(
+        self, texts: Sequence[str], role: Literal["document", "query"], *, truncate: bool = True
+    ) -> list[list[int]]:
+        """What the model reads of each text: its prompt and special tokens too.
+
+        Args:
+            texts: as they are.
+            role: whose prompt is put before them.
+            truncate: leave out what is beyond `max_length`; else it is there, and the model cannot read it.
+        """
+        prompt = self.settings.query_prompt if role == "query" else self.settings.document_prompt
+        most = self.max_length if truncate else sys.maxsize
+        return [self._tokenizer.sequence(prompt + text, most) for text in texts]
+
+    def embed_tokens(self, sequences: Sequence[Sequence[int]]) -> Vectors:
+        """(n, dim), of what `tokens` gives; texts of both roles may be mixed.
+
+        Raises:
+            DataError: see `embed_documents`.
+        """
+        import numpy as np
+
+        settings = self.settings
+        vectors = np.zeros((len(sequences), settings.width), dtype=np.float32)
+        # The longest first: batches of one length are hardly filled up, and too little memory shows at once. A text
+        # without a token, which only tokenizers without special tokens leave, keeps its zeros.
+        order = sorted((row for row, ids in enumerate(sequences) if ids), key=lambda row: -len(sequences[row]))
+        for start in range(0, len(order), settings.batch_size):
+            rows = order[start : start + settings.batch_size]
+            vectors[rows] = self._model([sequences[row] for row in rows])
+        return finished(vectors, dimension=settings.dimension, normalize=settings.normalize, model=settings.model)
 
     def token_offsets(self, text: str) -> list[tuple[int, int]]:
         """Start and end, in characters, of every token of the whole text, special tokens and prompts left out."""
@@ -127,20 +170,6 @@ class TextEncoder:
             if self._loaded is None:
                 self._loaded = self._load_model()
             return self._loaded
-
-    def _embed(self, texts: Sequence[str], prompt: str) -> Vectors:
-        import numpy as np
-
-        settings = self.settings
-        vectors = np.zeros((len(texts), settings.width), dtype=np.float32)
-        sequences = [self._tokenizer.sequence(prompt + text, settings.max_length) for text in texts]
-        # The longest first: batches of one length are hardly filled up, and too little memory shows at once. A text
-        # without a token, which only tokenizers without special tokens leave, keeps its zeros.
-        order = sorted((row for row, ids in enumerate(sequences) if ids), key=lambda row: -len(sequences[row]))
-        for start in range(0, len(order), settings.batch_size):
-            rows = order[start : start + settings.batch_size]
-            vectors[rows] = self._model([sequences[row] for row in rows])
-        return finished(vectors, dimension=settings.dimension, normalize=settings.normalize, model=settings.model)
 
 
 def fingerprint_of(parts: Mapping[str, object]) -> str:

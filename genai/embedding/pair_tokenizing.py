@@ -25,6 +25,9 @@ class PairTokens:
     is_cut: bool
     """Whether tokens were left out because there were too many."""
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
 
 class PairTokenizer:
     """Joins query and text in the way of a model's folder; what is too long is cut where it is longest.

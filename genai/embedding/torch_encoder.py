@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from genai.embedding.pooling import padded, pooling_weights
 from genai.embedding.settings import Pooling
-from genai.embedding.torch_loading import Precision, load_text_model
+from genai.embedding.torch_loading import load_text_model
 from genai.embedding.vectors import Vectors
+from genai.models.precision import Precision
 
 if TYPE_CHECKING:
     import torch

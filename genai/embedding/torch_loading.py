@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from genai.errors import DataError, MissingExtraError, UsageError
+from genai.models.precision import Precision, device, dtype_for
 from genai.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
-
-Precision = Literal["auto", "bf16", "fp32"]
 
 _UNUSED = ("pooler.",)
 """Weights that files often lack and that no pooling of ours looks at."""
@@ -92,26 +91,6 @@ def load_trainable_classifier(
     new = [] if is_classifier else [*compress(values["missing_keys"], is_head)]
     _check_report({**values, "missing_keys": set(values["missing_keys"]) - set(new)}, folder, unused=())
     return cast("PreTrainedModel", model.to(where)), sorted(new)
-
-
-def device() -> torch.device:
-    """Where models run: the accelerator where there is one."""
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def dtype_for(precision: Precision, where: torch.device) -> torch.dtype:
-    """The number format of weights and products; bfloat16 pays only where the processor multiplies it."""
-    import torch
-
-    if precision == "auto":
-        cpu: Any = torch.cpu
-        # No public function of torch tells this yet; without these the answer is the safe one.
-        asked = (getattr(cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-        fast = torch.cuda.is_bf16_supported() if where.type == "cuda" else any(ask() for ask in asked if ask)
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def _load(

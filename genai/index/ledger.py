@@ -112,13 +112,17 @@ class Ledger:
         with self._turn:
             self._connection.close()
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self, *, wait_s: float = 0.4) -> AbstractContextManager[None]:
         """Be the only process that changes this index, until the block is left.
 
+        Args:
+            wait_s: how long to wait for another one to be done.
+
         Raises:
-            GenaiError: another one is; host and process are named.
+            HeldError: another one is; host and process are named.
         """
-        return hold(self.folder / "sync.lock", what=f"index '{self.name}'", alternative=_ALTERNATIVE)
+        lock = self.folder / "sync.lock"
+        return hold(lock, what=f"index '{self.name}'", alternative=_ALTERNATIVE, wait_s=wait_s)
 
     def following(self) -> AbstractContextManager[None]:
         """Be the only process that follows the source for as long as the block lasts; others may change the index in

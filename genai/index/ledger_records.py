@@ -24,6 +24,9 @@ CHUNK_FIELDS = (
     "c.removed, c.hash, c.tokens"
 )
 """Of `chunks c JOIN documents d ON d.number = c.document`."""
+_READ = json.JSONDecoder().raw_decode
+"""From JSON that we wrote ourselves, and that begins at once, to the values in it: a search reads that of every
+result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +214,7 @@ def generation_of(row: sqlite3.Row | Sequence[Any]) -> Generation:
 
 def chunk_of(row: Sequence[Any]) -> StoredChunk:
     """A row of `CHUNK_FIELDS`."""
+    metadata, _ = _READ(row[9])
     return StoredChunk(
         id=row[0],
         key=row[1],
@@ -221,7 +225,7 @@ def chunk_of(row: Sequence[Any]) -> StoredChunk:
         page=row[6],
         heading=row[7],
         source=row[8],
-        metadata=json.loads(row[9]),
+        metadata=metadata,
         tenant=row[10],
         sequence=row[11],
         removed=bool(row[12]),

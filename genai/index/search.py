@@ -127,6 +127,14 @@ class Index:
         with self._snapshots.newest() as snapshot:
             return snapshot.generation
 
+    def answers_at_once(self) -> bool:
+        """Whether the newest state is open, so that a query is nothing but a search."""
+        return self._snapshots.is_newest_open()
+
+    def look_again(self) -> None:
+        """Let the next query look for a newer state, whether or not the ledger seems to have changed."""
+        self._snapshots.look_again()
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Queries as vectors, to ask several times: (n, dim)."""
         with self._snapshots.newest() as snapshot:
@@ -164,9 +172,8 @@ class Index:
             UsageError: the index cannot be asked this, or nothing was published yet.
             DataError: the published state or the encoder does not fit the ledger.
         """
-        ask = partial(
-            make_request,
-            self.config,
+        _, results = self.search_named(
+            queries,
             k=k,
             mode=mode,
             filter=filter,
@@ -175,6 +182,18 @@ class Index:
             score_threshold=score_threshold,
             rerank=rerank,
         )
+        return results
+
+    def search_named(self, queries: Sequence[str | Vectors | Query], **how: Any) -> tuple[str, list[list[Result]]]:
+        """As `search`, and the name of the generation that answered.
+
+        Args:
+            queries, how: see `search`.
+
+        Raises:
+            UsageError, DataError: see `search`.
+        """
+        ask = partial(make_request, self.config, **how)
         try:
             return self._search(queries, ask)
         except (DataError, _OutrunError):
@@ -188,12 +207,12 @@ class Index:
         ask: Callable[[Generation], Request],
         *,
         is_last: bool = False,
-    ) -> list[list[Result]]:
+    ) -> tuple[str, list[list[Result]]]:
         with self._snapshots.newest() as snapshot:
             request = ask(snapshot.generation)
             checked = check_queries(queries, request, dimension=snapshot.generation.dimension)
             if not checked:
-                return []
+                return snapshot.generation.name, []
             vectors = _vectors(snapshot, checked) if request.searches_vectors or request.diversifies else None
             rankings = retrieve(
                 snapshot.reader,
@@ -213,7 +232,7 @@ class Index:
             elif request.rereads:
                 assert self._reranker is not None, "whoever opens an index with a reranker gives one"
                 rankings = reread(self._reranker, checked, rankings, chunks)
-            return [_results(ranking, chunks, request) for ranking in rankings]
+            return snapshot.generation.name, [_results(ranking, chunks, request) for ranking in rankings]
 
     def _words(self, queries: Sequence[Query]) -> list[SparseVector]:
         return [query_vector(self._analyzer.terms(query.text or "")) for query in queries]

@@ -26,8 +26,9 @@ _log = get_logger(__name__)
 class QueryEncoder:
     """Embeds queries for one generation; the encoder is made by the first of them.
 
-    Only an endpoint is asked by several threads at once: models in this process take turns, since tokenizers keep
-    settings between calls, and a model uses all the threads that it may have anyway.
+    Only an endpoint, or an encoder that says that it `is_thread_safe`, is asked by several threads at once: models in
+    this process take turns, since tokenizers keep settings between calls, and a model uses all the threads that it may
+    have anyway.
     """
 
     def __init__(self, generation: Generation, encoder_of: Callable[[EmbeddingConfig], Encoder]) -> None:
@@ -47,7 +48,7 @@ class QueryEncoder:
         with self._turn:
             if self._encoder is None:
                 self._encoder = self._open()
-            if not self._is_remote:
+            if not (self._is_remote or getattr(self._encoder, "is_thread_safe", False)):
                 return self._encoder.embed_queries(texts)
         return self._encoder.embed_queries(texts)
 
@@ -117,7 +118,7 @@ class Snapshots:
             DataError: what was published is damaged, and there is no older snapshot to go on with.
         """
         with self._lock:
-            if self._ledger.changed() or time.monotonic() >= self._look_at:
+            if self._ledger.changed() or time.monotonic() >= self._look_at or self._newest is None:
                 self._look()
             assert self._newest is not None
             snapshot = self._newest
@@ -130,6 +131,17 @@ class Snapshots:
                 done = snapshot.is_done
             if done:  # outside of the lock: closing takes a while
                 snapshot.reader.close()
+
+    def is_newest_open(self) -> bool:
+        """Whether who asks now waits for nothing: the newest state is open, and nobody opens another one."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._ledger.changed():
+                self.look_again()
+            return self._newest is not None and time.monotonic() < self._look_at
+        finally:
+            self._lock.release()
 
     def look_again(self) -> None:
         """Let the next one who asks look into the ledger, whether or not it seems to have changed."""

@@ -104,6 +104,8 @@ def upsert(
     *,
     encoder_of: EncoderOf | None = None,
     stop: Stop | None = None,
+    wait_s: float = 0.4,
+    check: bool = True,
 ) -> SyncReport:
     """Put documents into a direct index, in place of those with the same keys; what says the same costs nothing.
 
@@ -111,15 +113,18 @@ def upsert(
         ledger: of the index, made where it was absent.
         documents: each key once; of a key that comes twice the last one counts.
         encoder, engine, config, encoder_of, stop: as for `sync`.
+        wait_s: how long to wait while another process changes the index.
+        check: see whether the engine opens the live state, as `sync_once` does, which takes as long as opening it.
 
     Raises:
         UsageError: the index follows a source, or was made with another encoder.
+        HeldError: another process changes the index for longer.
         GenaiError: as for `sync`.
     """
     from genai.index.syncing import changes_of_documents, take_and_publish
 
     _check_direct(config)
-    with ledger.alone():
+    with ledger.alone(wait_s=wait_s):
         parts = Parts(
             ledger=ledger,
             encoder=encoder,
@@ -129,7 +134,7 @@ def upsert(
             stop=stop or Stop(),
         )
         changes = changes_of_documents(documents)
-        return take_and_publish(parts, kind="upsert", changes=changes, sound=_is_sound(parts))
+        return take_and_publish(parts, kind="upsert", changes=changes, sound=not check or _is_sound(parts))
 
 
 def delete(
@@ -140,19 +145,26 @@ def delete(
     config: IndexConfig,
     *,
     encoder_of: EncoderOf | None = None,
+    wait_s: float = 0.4,
+    check: bool = True,
 ) -> SyncReport:
     """Remove documents from a direct index; keys that are not there are passed over.
 
+    Args:
+        ledger, encoder, engine, config, encoder_of, wait_s, check: as for `upsert`.
+        keys: of the documents.
+
     Raises:
         UsageError: the index follows a source.
-        GenaiError: as for `sync`.
+        HeldError, GenaiError: as for `upsert`.
     """
     from genai.index.syncing import changes_of_keys, take_and_publish
 
     _check_direct(config)
-    with ledger.alone():
+    with ledger.alone(wait_s=wait_s):
         parts = Parts(ledger=ledger, encoder=encoder, engine=engine, config=config, encoder_of=encoder_of, stop=Stop())
-        return take_and_publish(parts, kind="delete", changes=changes_of_keys(keys), sound=_is_sound(parts))
+        sound = not check or _is_sound(parts)
+        return take_and_publish(parts, kind="delete", changes=changes_of_keys(keys), sound=sound)
 
 
 def rebuild(

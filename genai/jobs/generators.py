@@ -119,8 +119,8 @@ class LocalGenerator:
     def _model(self) -> PreTrainedModel:
         import torch
 
-        from genai.embedding.torch_loading import device, dtype_for
         from genai.models.loading import load_model
+        from genai.models.precision import device, dtype_for
 
         if self._num_threads is not None:
             torch.set_num_threads(self._num_threads)

@@ -1,17 +1,19 @@
-"""`genai index upsert, delete`: puts rows into a direct index and takes them out."""
+"""`genai index upsert, delete`: puts rows into a direct index and takes them out.
+
+What a row must be is said here for `genai serve` as well.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from genai.config.index import IndexConfig
 from genai.errors import ConfigError, DataError, Problem, UsageError
-from genai.index.ledger import Ledger
 from genai.index.stopping import stop_on_signals
 from genai.jobs.index_parts import encoder_opener, open_index_engine, open_ledger, read_config
 from genai.jobs.index_result import IndexResult, result_of
@@ -43,8 +45,8 @@ def upsert(name: str, files: Sequence[Path], *, indexes_dir: Path, allow_code: b
 
     with open_ledger(name, indexes_dir, read_only=False) as ledger, stop_on_signals() as stop:
         config = read_config(ledger)
-        _check_direct(ledger, config)
-        documents = _documents(files, config)
+        check_direct(config)
+        documents = documents_of(_rows(files), config)
         encoder_of = encoder_opener(config, allow_code=allow_code)
         engine = open_index_engine(config, ledger)
         encoder = encoder_of(config.embedding)
@@ -72,7 +74,7 @@ def delete(
 
     with open_ledger(name, indexes_dir, read_only=False) as ledger:
         config = read_config(ledger)
-        _check_direct(ledger, config)
+        check_direct(config)
         wanted = [*keys, *(line.strip() for _, line in (_lines(file) if file is not None else ()))]
         if not wanted:
             raise UsageError("no key is named", fix=f"genai index delete {name} KEY..., or --from FILE")
@@ -82,24 +84,37 @@ def delete(
         return result_of(ledger, "delete" if report.changed else "nothing", report)
 
 
-def _check_direct(ledger: Ledger, config: IndexConfig) -> None:
+def check_direct(config: IndexConfig) -> None:
+    """Whether rows may go by hand into an index.
+
+    Raises:
+        UsageError: it follows a source.
+    """
     source = config.source.table or config.source.documents
     if source is not None:
         fix = "change that, and sync again; rows go by hand only into an index with source.direct: true"
-        raise UsageError(f"index '{ledger.name}' follows {source}", fix=fix)
+        raise UsageError(f"index '{config.name}' follows {source}", fix=fix)
 
 
-def _documents(files: Sequence[Path], config: IndexConfig) -> list[Document]:
-    """All rows of the files, checked."""
+def documents_of(rows: Iterable[tuple[str, str, str | Mapping[str, Any]]], config: IndexConfig) -> list[Document]:
+    """All rows as documents, each of them checked.
+
+    Args:
+        rows: of each where it stands, what its document names as its source, and its columns (or JSON text of them).
+        config: of the index.
+
+    Raises:
+        ConfigError: rows cannot be used; the first of them are named.
+    """
     from genai.index.sources.rows import shape_of
 
     source = replace(config.source, primary_key=config.source.primary_key or _KEY, text=config.source.text or _TEXT)
     assert isinstance(source.metadata, dict) or not source.metadata
     shape = shape_of(source, source.metadata if isinstance(source.metadata, dict) else {})
     documents, problems = [], []
-    for where, line in (pair for file in files for pair in _lines(file)):
+    for where, uri, row in rows:
         try:
-            document = shape.document(_row(line), where.partition(":")[0])
+            document = shape.document(_row(row) if isinstance(row, str) else row, uri)
             if not document.key:
                 raise DataError(f"the row has no '{shape.key}'", fix=f"its columns are {', '.join(shape.columns)}")
             documents.append(document)
@@ -108,6 +123,12 @@ def _documents(files: Sequence[Path], config: IndexConfig) -> list[Document]:
     if problems:
         raise ConfigError(problems[:_MAX_SHOWN])
     return documents
+
+
+def _rows(files: Sequence[Path]) -> Iterator[tuple[str, str, str]]:
+    for file in files:
+        for where, line in _lines(file):
+            yield where, where.partition(":")[0], line
 
 
 def _row(line: str) -> dict[str, Any]:

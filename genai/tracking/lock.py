@@ -23,9 +23,9 @@ from pathlib import Path
 
 from genai.errors import GenaiError
 
-_ATTEMPTS = 5
-_PAUSE_S = 0.1
+_WAIT_S = 0.4
 """A reader that looks whether the lock is free holds it for a moment, hence a few attempts."""
+_PAUSE_S = 0.1
 
 _held: set[int] = set()
 
@@ -38,6 +38,10 @@ def _close_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_close_in_child)
+
+
+class HeldError(GenaiError):
+    """Somebody else holds the lock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,21 +76,25 @@ def live_holder(path: Path) -> Holder | None:
 
 
 @contextmanager
-def hold(path: Path, *, what: str, alternative: str = "choose another name with --run-name") -> Iterator[None]:
+def hold(
+    path: Path, *, what: str, alternative: str = "choose another name with --run-name", wait_s: float = _WAIT_S
+) -> Iterator[None]:
     """Hold the lock file `path` until the block is left; a lock whose process is gone is taken over.
 
     Args:
         path: the lock file, made where absent; it stays, emptied, so that nobody locks a file that was just removed.
         what: what is locked, as an error should name it ("run 'faq'").
         alternative: what the user can do beside waiting and stopping the holder.
+        wait_s: how long to wait for another process to let go of it.
 
     Raises:
-        GenaiError: another process holds it, or one on another host did and did not let go of it.
+        HeldError: another process holds it.
+        GenaiError: one on another host did, and did not let go of it; or the file system cannot lock.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     _held.add(descriptor)
     try:
-        _acquire(descriptor, path, what, alternative)
+        _acquire(descriptor, path, what, alternative, wait_s)
         _record(descriptor)
         try:
             yield
@@ -97,14 +105,12 @@ def hold(path: Path, *, what: str, alternative: str = "choose another name with 
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, path: Path, what: str, alternative: str) -> None:
-    for attempt in range(_ATTEMPTS):
-        if _try_flock(descriptor, fcntl.LOCK_EX):
-            break
-        if attempt + 1 < _ATTEMPTS:
-            time.sleep(_PAUSE_S)
-    else:
-        raise _held_elsewhere(_recorded(path), what, alternative)
+def _acquire(descriptor: int, path: Path, what: str, alternative: str, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while not _try_flock(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() >= deadline:
+            raise _held_elsewhere(_recorded(path), what, alternative)
+        time.sleep(_PAUSE_S)
     last = _recorded(path)
     if last is not None and last.host != socket.gethostname():
         raise GenaiError(
@@ -114,10 +120,10 @@ def _acquire(descriptor: int, path: Path, what: str, alternative: str) -> None:
         )
 
 
-def _held_elsewhere(holder: Holder | None, what: str, alternative: str) -> GenaiError:
+def _held_elsewhere(holder: Holder | None, what: str, alternative: str) -> HeldError:
     if holder is None:
-        return GenaiError(f"{what} was taken by another process this very moment", fix="try again")
-    return GenaiError(
+        return HeldError(f"{what} was taken by another process this very moment", fix="try again")
+    return HeldError(
         f"{what} is held by process {holder.pid} on host {holder.host} since {holder.started_at} ({holder.command})",
         fix=f"wait for it, stop it with: kill {holder.pid}, or {alternative}",
     )

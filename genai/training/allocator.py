@@ -10,9 +10,9 @@ a gigabyte of it.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
+
+from genai.models.freed_memory import glibc
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
@@ -27,7 +27,7 @@ def keep_freed_memory() -> bool:
     Returns:
         False where the C library is another one; nothing is changed then.
     """
-    libc = _glibc()
+    libc = glibc()
     if libc is None:
         return False
     return bool(libc.mallopt(_M_MMAP_MAX, 0)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, -1))
@@ -42,17 +42,3 @@ def keep_few_kernels(count: int = NUM_KERNELS) -> None:
     """
     for name in _KERNEL_CACHES:
         os.environ.setdefault(name, str(count))
-
-
-def return_freed_memory() -> None:
-    """Hand what is free now back to the kernel, as after a training or a conversion of weights."""
-    libc = _glibc()
-    if libc is not None:
-        libc.malloc_trim(0)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-    return libc if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version") else None

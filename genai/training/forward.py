@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from genai.log import get_logger
-from genai.training.allocator import return_freed_memory
+from genai.models.freed_memory import return_freed_memory
 from genai.training.documents import (
     IGNORED,
     PackingMethod,

@@ -136,11 +136,11 @@ def test_pydantic_reports_every_level_of_every_job_as_unknown() -> None:
 
 
 def _variant(schema: type, above: tuple[str, ...], key: str) -> dict[str, str]:
-    """The `name` of the section `above` under which `key` exists."""
+    """The `name` or `type` of the section `above` under which `key` exists."""
     owners = [config for path, config, name in all_keys(schema) if path == (*above, key)]
     return _name_of(owners[0]) if owners and above else {}
 
 
 def _name_of(config: type) -> dict[str, str]:
-    tags = [each.default for each in fields(config) if each.name == "name" and isinstance(each.default, str)]
-    return {"name": tags[0]} if tags else {}
+    tags = [each for each in fields(config) if each.name in ("name", "type") and isinstance(each.default, str)]
+    return {each.name: str(each.default) for each in tags[:1]}

@@ -35,7 +35,7 @@ def test_an_unknown_job_is_suggested() -> None:
     assert near.value.fix == "did you mean 'finetune'?"
     with pytest.raises(UsageError) as far:
         schema_of("xyz")
-    assert far.value.fix == "jobs: finetune, pretrain, embed-finetune, index"
+    assert far.value.fix == "jobs: finetune, pretrain, embed-finetune, index, serve"
 
 
 def test_the_folder_tells_the_job_and_else_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,14 @@ def test_scores_against_transformers(
     assert len(set(np.round(scores, 6))) > 4
 
 
+def test_pairs_of_several_queries_are_read_together(cross_encoder: Path, texts: list[str]) -> None:
+    reranker = CrossEncoder(cross_encoder)
+    pairs = reranker.tokens(QUERY, texts) + reranker.tokens("where", texts)
+    assert [len(pair) for pair in pairs] == [len(pair.ids) for pair in pairs]
+    expected = reranker.score(QUERY, texts) + reranker.score("where", texts)
+    np.testing.assert_allclose(reranker.score_tokens(pairs), expected, atol=0.02)
+
+
 def test_many_texts_and_none(cross_encoder: Path, texts: list[str]) -> None:
     reranker = open_reranker(RerankerConfig(model=str(cross_encoder)))
     assert reranker.score(QUERY, []) == []

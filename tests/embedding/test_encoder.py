@@ -58,6 +58,15 @@ def test_prompts_come_first_and_are_cut_last(tokenizer: TextTokenizer) -> None:
     assert encoder.token_offsets("the") == [(0, 3)]
 
 
+def test_texts_of_both_roles_are_read_together(tokenizer: TextTokenizer) -> None:
+    encoder = make(tokenizer, Recorder(), document_prompt="site ", query_prompt="the the ")
+    sequences = encoder.tokens(["the", "the " * 50], "document") + encoder.tokens(["the"], "query")
+    assert [len(ids) for ids in sequences] == encoder.embed_tokens(sequences)[:, 0].tolist()
+    alone = [*encoder.embed_documents(["the", "the " * 50]), *encoder.embed_queries(["the"])]
+    np.testing.assert_array_equal(encoder.embed_tokens(sequences), alone)
+    assert not encoder.normalize
+
+
 def test_a_prompt_without_room_for_a_text(tokenizer: TextTokenizer) -> None:
     with pytest.raises(UsageError, match=r"embedding\.max_tokens: max_tokens 4 leaves no room"):
         _ = make(tokenizer, Recorder(), max_length=4, document_prompt="the the ").max_tokens

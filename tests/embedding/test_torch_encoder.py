@@ -10,7 +10,6 @@ import pytest
 
 from genai.config.embedding import EmbeddingConfig
 from genai.embedding.opening import open_encoder
-from genai.embedding.torch_loading import dtype_for
 from genai.errors import DataError
 
 
@@ -45,18 +44,6 @@ def test_bfloat16_is_near(bert: Path, texts: list[str]) -> None:
     ]
     assert (vectors[0] != vectors[1]).any()
     assert (vectors[0] * vectors[1]).sum(axis=1).min() > 0.99
-
-
-def test_the_number_format_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    cpu = torch.device("cpu")
-    for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=has_bf16: answer)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert dtype_for("auto", cpu) is expected
-    assert dtype_for("bf16", cpu) is torch.bfloat16
-    assert dtype_for("fp32", cpu) is torch.float32
 
 
 def test_a_matryoshka_dimension(bert: Path, texts: list[str]) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from genai.training.allocator import keep_freed_memory, return_freed_memory
+from genai.models.freed_memory import return_freed_memory
+from genai.training.allocator import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
 def step():
@@ -47,11 +48,12 @@ def test_pages_are_faulted_in_once() -> None:
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from genai.models.freed_memory import return_freed_memory
     from genai.training import allocator
 
     monkeypatch.setattr(sys, "platform", "darwin")
     assert allocator.keep_freed_memory() is False
-    allocator.return_freed_memory()
+    return_freed_memory()
 
 
 KERNELS = """
