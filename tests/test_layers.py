@@ -67,6 +67,8 @@ DOORS = {
     "wandb": {"genai.tracking.loggers.wandb"},
     "tensorboard": {"genai.tracking.loggers.tensorboard"},
     "lancedb": {"genai.index.engines.lancedb", "genai.index.engines.lancedb_rows"},
+    "httptools": {"genai.serving.protocol"},
+    "uvicorn": {"genai.serving.protocol", "genai.serving.running"},
     "qdrant_client": {"genai.index.engines.qdrant", "genai.index.engines.qdrant_server"},
     "qdrant_edge": {
         "genai.index.engines.edge_filters",
@@ -74,6 +76,8 @@ DOORS = {
         "genai.index.engines.edge_reader",
         "genai.index.engines.qdrant_edge",
     },
+    "llguidance": {"genai.inference.constraints", "genai.inference.grammars"},
+    "prometheus_client": {"genai.serving.metrics"},
     "pypdfium2": {"genai.data.documents.pdf"},
     "rich": {"genai_cli.output"},
     "snowballstemmer": {"genai.index.words"},
