@@ -58,6 +58,10 @@ bench: $(VENV)/.dev ## the benchmarks behind docs/benchmarks.md (long)
 bench-large: $(VENV)/.dev ## search one million vectors, beside faiss (hours)
 	@$(BIN)/python scripts/bench/index.py --large --install-peers
 
+.PHONY: soak
+soak: $(VENV)/.dev ## genai serve under mixed load for 30 minutes: memory, slots
+	@$(BIN)/python scripts/soak.py
+
 .PHONY: docs
 docs: $(VENV)/.dev ## write anew what is generated in docs/
 	@$(BIN)/python scripts/docs.py
