@@ -8,6 +8,7 @@ Orders come over standard input, one JSON object a line; when it is closed, what
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import json
@@ -43,6 +44,7 @@ from genai.serving.metrics import Metrics
 from genai.serving.prompting import Prompters
 from genai.serving.running import HttpServer
 
+_ENGINE_ANSWERS_WITHIN_S = 2.0
 _log = get_logger(__name__)
 _Result = TypeVar("_Result", EmbedResult, RerankResult)
 
@@ -103,6 +105,11 @@ class Worker:
     async def _start(self) -> None:
         self._client.start()
         await self._take_over(self._config)
+        if self._folder.socket.exists():
+            # Started again beside an engine that works: who asks first shall find the models. One that hangs is not
+            # waited for.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._client.until_ready(), _ENGINE_ANSWERS_WITHIN_S)
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._read)
 
     async def _tell_ready(self) -> None:

@@ -34,9 +34,11 @@ UNTIL_CLOSED = "\nsys.stdin.read()\n"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerFolder]:
     monkeypatch.setattr(serve_children, "_FIRST_PAUSE_S", 0.01)
+    before = psutil.Process().children()  # servers that other tests share
     with ServerFolder(tmp_path) as made:
         yield made
-    assert not psutil.Process().children(), "left behind"
+    left = [child for child in psutil.Process().children() if child not in before]
+    assert not left, "left behind"
 
 
 def script(child: Child, code: str) -> None:
