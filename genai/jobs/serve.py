@@ -175,7 +175,7 @@ class _Server:
             path = self._folder.write_config(loaded, is_next=True)
             changed = await self.client.ask("apply", path=str(path))
             self._folder.take_next()
-            self._loaded, self._config = loaded, loaded.config
+            self._config = loaded.config
             self._added.clear()
             told = await asyncio.gather(*(worker.reload() for worker in self._workers))
         problems = [problem for problem in told if problem]

@@ -14,9 +14,9 @@ from genai.jobs.serve_models import Served, ServedText
 from genai.jobs.training_plan import size_text
 
 ENGINE_BYTES = 450 << 20
-"""Of the engine's process without any model: Python, torch, transformers; as measured."""
+"""Of the engine's process without any model: Python, torch, transformers. An estimate with room: 255 MB were seen."""
 WORKER_BYTES = 110 << 20
-"""Of a process that answers HTTP, and of the one that watches them; as measured."""
+"""Of a process that answers HTTP, and of the one that watches them. An estimate with room: 44 MiB were seen."""
 TOO_MUCH_FIX = "lower engine.kv_cache or max_num_seqs, take precision: int8, or load: lazy with unload_after_s"
 
 
@@ -102,7 +102,21 @@ def check_fits(served: Sequence[Served], config: ServeConfig, *, beside: Sequenc
         for each, model in zip(served, models, strict=True):
             each.planned_bytes = model.total_bytes
         return
-    parts = ", ".join(f"{model.name} {size_text(model.total_bytes)}" for model in models)
     place = "with the processes around them" if beside is None else "beside what is loaded"
-    message = f"the models do not fit into memory: {size_text(needed)} are needed {place} ({parts})"
-    raise UsageError(f"{message}, {size_text(free)} are free", where="endpoints", fix=TOO_MUCH_FIX)
+    raise UsageError(too_much(models, needed, free, place), where="endpoints", fix=TOO_MUCH_FIX)
+
+
+def too_much(models: Sequence[ModelMemory], needed: int, free: int, place: str) -> str:
+    """What is told of models that do not fit.
+
+    Args:
+        models: that are wanted.
+        needed: bytes.
+        free: bytes.
+        place: what else was counted.
+    """
+    parts = ", ".join(f"{model.name} {size_text(model.total_bytes)}" for model in models)
+    return (
+        f"the models do not fit into memory: {size_text(needed)} are needed {place} ({parts}), "
+        f"{size_text(free)} are free"
+    )

@@ -20,6 +20,7 @@ from genai.jobs.serve_memory import (
     limit_bytes,
     memory_of,
     needed_bytes,
+    too_much,
 )
 from genai.jobs.serve_models import Surroundings, make_served
 from genai.jobs.training_plan import size_text, table
@@ -116,14 +117,9 @@ def make_plan(loaded: Loaded[ServeConfig], *, allow_code: bool = False) -> Serve
         free_bytes=limit_bytes(config),
     )
     if not plan.fits:
-        raise ConfigError([loaded.problem("endpoints", _too_much(plan), TOO_MUCH_FIX)])
+        message = too_much(memory, plan.needed_bytes, plan.free_bytes, "with the processes around them")
+        raise ConfigError([loaded.problem("endpoints", message, TOO_MUCH_FIX)])
     return plan
-
-
-def _too_much(plan: ServePlan) -> str:
-    each = ", ".join(f"{model.name} {size_text(model.total_bytes)}" for model in plan.memory)
-    needed, free = size_text(plan.needed_bytes), size_text(plan.free_bytes)
-    return f"the models do not fit into memory: {needed} are needed ({each}), {free} are free"
 
 
 def _around(config: ServeConfig, *, allow_code: bool) -> Surroundings:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import itertools
 import json
 import os
 import signal
@@ -41,6 +40,7 @@ from genai.serving.exchange import Services
 from genai.serving.interfaces import UnavailableError
 from genai.serving.link.client import EngineClient
 from genai.serving.metrics import Metrics
+from genai.serving.numbering import engine_id
 from genai.serving.prompting import Prompters
 from genai.serving.running import HttpServer
 
@@ -81,7 +81,6 @@ class Worker:
         self._prompters = Prompters()
         self._keys = KeyRing(callers_of(config.apps))
         self._indexes: dict[str, ServedIndex] = {}
-        self._services: Services | None = None
         self._app: App | None = None
         self._input = b""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,7 +134,7 @@ class Worker:
         old = self._indexes
         self._config, self._indexes = config, indexes
         self._keys.replace(callers)
-        self._services = services = Services(
+        services = Services(
             engine=self._client,
             indexes=indexes,
             limits=config.limits,
@@ -192,7 +191,6 @@ class _Models:
         self._config = config
         self._client = client
         self._loop = asyncio.get_running_loop()
-        self._numbers = itertools.count()
         self._timeout_s = config.limits.request_timeout_s
 
     def encoder_of(self, embedding: EmbeddingConfig, *, endpoint: str | None) -> Any:
@@ -212,7 +210,7 @@ class _Models:
         return EngineEncoder(open_encoder(embedding, runs_dir=self._config.runs_dir), embed)
 
     def _embed(self, model: str, texts: list[str], role: Literal["document", "query"]) -> EmbedResult:
-        request = EmbedRequest(id=self._id(), model=model, texts=texts, role=role, timeout_s=self._timeout_s)
+        request = EmbedRequest(id=engine_id("index"), model=model, texts=texts, role=role, timeout_s=self._timeout_s)
         result: EmbedResult = self.wait(self._client.embed(request))
         return result
 
@@ -238,7 +236,9 @@ class _Models:
 
     def rerank(self, model: str, query: str, texts: Sequence[str]) -> RerankResult:
         """Scores from 0 to 1."""
-        request = RerankRequest(id=self._id(), model=model, query=query, texts=list(texts), timeout_s=self._timeout_s)
+        request = RerankRequest(
+            id=engine_id("index"), model=model, query=query, texts=list(texts), timeout_s=self._timeout_s
+        )
         result: RerankResult = self.wait(self._client.rerank(request))
         return result
 
@@ -253,9 +253,6 @@ class _Models:
             return asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
         except TimeoutError as error:
             raise UnavailableError(f"the engine does not answer within {self._timeout_s:g} s") from error
-
-    def _id(self) -> str:
-        return f"index-{os.getpid()}-{id(self)}-{next(self._numbers)}"
 
 
 class _Name:
