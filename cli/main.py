@@ -18,6 +18,7 @@ VERBS = {
     "embed-finetune": ("embed_finetune:command", "Tune an embedding model, measured before and after."),
     "index": ("index:command", "Keep a vector index in step with its source, and search it."),
     "serve": ("serve:command", "Serve models, encoders and indexes by OpenAI's API."),
+    "eval": ("eval:command", "Measure quality against data and a baseline, with gates."),
     "data": ("data:command", "Turn raw text into shards, look at data, train tokenizers."),
     "config": ("config:command", "Check, show and explain job files."),
     "models": ("models:command", "List, pull, chat with and export models."),

@@ -1,4 +1,4 @@
-"""`genai models`: list, pull, show, chat with and export models."""
+"""`genai models`: list, pull, show, chat with, export and promote models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .eval_text import promotion_text
 from .options import common_options, examples
 from .output import Output, format_table
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HELP = "/reset forgets the conversation, /quit ends; Ctrl-C stops an answer."
 _runs_dir = click.option("--runs-dir", default="runs", show_default=True, metavar="DIR", help="Where runs lie.")
 _adapter = click.option("--adapter", metavar="REF", help="An adapter to merge in: a folder or runs:RUN.")
+_alias = click.option("--alias", default="production", show_default=True, metavar="ALIAS", help="Which alias.")
 _revision = click.option("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
 
 
@@ -29,10 +31,11 @@ _revision = click.option("--revision", metavar="REV", help="Branch, tag or commi
         "genai models pull smollm2-135m-instruct",
         "genai models chat gallery:smollm2-135m-instruct",
         "genai models export runs:faq-lora --format gguf --out faq.gguf --dtype q8_0",
+        "genai models promote faq --require-eval faq-eval",
     )
 )
 def command() -> None:
-    """List, pull, chat with and export models.
+    """List, pull, chat with, export and promote models.
 
     A REF is gallery:NAME, hf:ORG/NAME, a folder, a .gguf file, s3://..., runs:RUN[/CHECKPOINT] or
     registry:NAME[@ALIAS_OR_VERSION].
@@ -260,6 +263,51 @@ def export(
         path = export_model(ref, out, kind=kind, dtype=dtype, adapter=adapter, runs_dir=runs_dir, revision=revision)
     size_bytes = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
     output.result(f"wrote {path} ({size_bytes / 1e6:,.1f} MB)", {"ref": ref, "path": path, "size_bytes": size_bytes})
+
+
+@command.command(
+    short_help="Let an alias name a version that an evaluation has found good.",
+    epilog=examples(
+        "genai models promote faq --require-eval faq-eval",
+        "genai models promote faq@3 --alias staging --require-eval faq-eval/runs:faq-lora",
+        "genai models promote faq@2 --alias production",
+    ),
+)
+@click.argument("name", metavar="NAME[@VERSION]")
+@_alias
+@click.option(
+    "--require-eval",
+    metavar="RUN[/TARGET]",
+    help="Only when this run of genai eval measured that model and all its gates hold; else exit code 3.",
+)
+@_runs_dir
+@common_options
+def promote(name: str, alias: str, require_eval: str | None, runs_dir: str, output: Output) -> None:
+    """Let an alias name a version of NAME from now on.
+
+    Without a version the one that the evaluation measured is meant; the model of a run that was not registered yet
+    becomes the next version. Nothing changes unless all gates hold.
+    """
+    from genai.jobs import models_promote
+
+    done = models_promote.promote(name, alias=alias, require_eval=require_eval, runs_dir=runs_dir)
+    output.result(promotion_text(done), done.to_json())
+
+
+@command.command(
+    short_help="Let an alias name what it named before.",
+    epilog=examples("genai models rollback faq", "genai models rollback faq --alias staging"),
+)
+@click.argument("name")
+@_alias
+@_runs_dir
+@common_options
+def rollback(name: str, alias: str, runs_dir: str, output: Output) -> None:
+    """Let an alias of NAME name again what it did before it was last set."""
+    from genai.jobs import models_promote
+
+    done = models_promote.rollback(name, alias=alias, runs_dir=runs_dir)
+    output.result(promotion_text(done), done.to_json())
 
 
 def _converse(talk: Chat, lines: Iterator[str], *, shown: bool) -> list[str]:

@@ -17,6 +17,7 @@ from .units import format_ago, format_size, parse_age
 
 if TYPE_CHECKING:
     from genai.tracking.catalog import RunSummary
+    from genai.tracking.lineage import Node
     from genai.tracking.run import RunDirectory
 
 _FOLLOW_EVERY_S = 0.5
@@ -94,6 +95,21 @@ def diff(first: str, second: str, runs_dir: Path, output: Output) -> None:
     data = {"first": one.name, "second": other.name, "differences": differences}
     table = format_table(["where", "key", "first", "second"], rows) if rows else "no difference"
     output.result(f"first   {one.name}\nsecond  {other.name}\n\n{table}", data)
+
+
+@command.command(
+    "lineage",
+    epilog=examples("genai runs lineage registry:faq@production", "genai runs lineage faq-lora --json"),
+)
+@click.argument("reference", metavar="RUN|registry:NAME[@ALIAS_OR_VERSION]")
+@_runs_dir_option
+@common_options
+def lineage(reference: str, runs_dir: Path, output: Output) -> None:
+    """Show where a model or a run came from: alias, evaluation, version, runs, models, data."""
+    from genai.tracking.lineage import trace
+
+    found = trace(reference, runs_dir=runs_dir)
+    output.result("\n".join(_tree(found)), {"lineage": found})
 
 
 @command.command("logs", epilog=examples("genai runs logs faq", "genai runs logs faq --follow"))
@@ -191,6 +207,18 @@ def _description(run: RunDirectory, summary: RunSummary) -> Iterator[str]:
     config = run.read_config()
     if config:
         yield from ("", "config", *(f"  {_harmless(line)}" for line in config.splitlines()))
+
+
+def _tree(node: Node, first: str = "", rest: str = "") -> Iterator[str]:
+    """A line for what it is, one for what is known of it, and under it what it came from."""
+    words = f"{node.kind} {node.name}" if node.kind in ("run", "evaluation", "gone", "data", "model") else node.name
+    yield f"{first}{printable(words)}"
+    facts = ", ".join(f"{name} {_short(text)}" for name, text in node.facts.items())
+    if facts:
+        yield f"{rest}{'│' if node.parents else ' '}    {printable(facts)}"
+    for number, parent in enumerate(node.parents, start=1):
+        is_last = number == len(node.parents)
+        yield from _tree(parent, f"{rest}{'└─ ' if is_last else '├─ '}", f"{rest}{'   ' if is_last else '│  '}")
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -25,8 +25,8 @@ lock() { # OUTPUT UV-ARGUMENTS...
     rm "$output.bak"
 }
 
-lock requirements/train.lock --extra train "$@"
-grep -v '^ *--hash' requirements/train.lock | sed 's/ *\\$//' >"$scratch/train.txt"
-lock requirements/dev.lock --constraint "$scratch/train.txt" \
+lock requirements/quickstart.lock --extra train --extra eval --extra serve "$@"
+grep -v '^ *--hash' requirements/quickstart.lock | sed 's/ *\\$//' >"$scratch/quickstart.txt"
+lock requirements/dev.lock --constraint "$scratch/quickstart.txt" \
     --extra train --extra datasets --extra s3 --extra gcs --extra azure --extra delta --extra streaming \
-    --extra index --extra serve --extra qdrant --extra lancedb --extra onnx --extra tensorboard --extra dev "$@"
+    --extra index --extra serve --extra eval --extra lm-eval --extra qdrant --extra lancedb --extra onnx --extra tensorboard --extra dev "$@"

@@ -109,6 +109,8 @@ def _without_evaluation(config: FinetuneConfig) -> Iterator[Finding]:
     fix = "add data.split.validation: 0.1, or an eval_loader"
     if config.callbacks.early_stopping is not None:
         yield fault("callbacks.early_stopping", "early stopping needs rows to evaluate on", fix)
+    if config.icl_tasks:
+        yield fault("icl_tasks", "icl_tasks are measured with the held-out rows, and there are none", fix)
     default = FinetuneConfig(model=config.model, train_loader=config.train_loader)
     for key in ("eval_interval", "device_eval_batch_size"):
         if getattr(config, key) != getattr(default, key):

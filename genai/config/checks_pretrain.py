@@ -106,6 +106,9 @@ def _evaluation(config: PretrainConfig) -> Iterator[Finding]:
     if config.callbacks.early_stopping is not None:
         message = "early stopping needs a held-out stream"
         yield fault("callbacks.early_stopping", message, "add an eval_loader")
+    if config.icl_tasks:
+        message = "icl_tasks are measured with the held-out stream, and there is none"
+        yield fault("icl_tasks", message, "add an eval_loader")
     default = PretrainConfig(model=config.model, train_loader=config.train_loader)
     for key in ("eval_interval", "eval_first", "eval_subset_num_batches", "device_eval_batch_size"):
         if getattr(config, key) != getattr(default, key):

@@ -78,6 +78,15 @@ def _fsdp(config: CausalTrainingConfig) -> Iterator[Finding]:
         yield fault("parallel.strategy", message, "set one of them: ddp, or FULL_SHARD")
 
 
+def _icl_tasks(config: CausalTrainingConfig) -> Iterator[Finding]:
+    for number, task in enumerate(config.icl_tasks):
+        if task.icl_task_type in ("generation_task_with_answers", "question_answering"):
+            message = f"task {task.label} wants answers, and training measures likelihoods only"
+            yield fault(f"icl_tasks.{number}.icl_task_type", message, "measure it on the finished model: genai eval")
+        if task.metric_names == []:
+            yield fault(f"icl_tasks.{number}.metric_names", "nothing is measured", "leave it out")
+
+
 TRAINING_CHECKS: tuple[Callable[[TrainingJobConfig], Iterator[Finding]], ...] = (
     _microbatch,
     _durations,
@@ -89,5 +98,6 @@ CAUSAL_CHECKS: tuple[Callable[[CausalTrainingConfig], Iterator[Finding]], ...] =
     *TRAINING_CHECKS,
     _even_microbatches,
     _fsdp,
+    _icl_tasks,
 )
 """What the jobs that train causal language models are held against."""

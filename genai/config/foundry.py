@@ -1,4 +1,6 @@
-"""llm-foundry's training files: which of its keys are ours as they are, and what becomes of the others, one by one.
+"""llm-foundry's files: which of its keys are ours as they are, and what becomes of the others, one by one.
+
+Those of training stand here, those of `scripts/eval` in `foundry_eval`.
 
 A key that is not in this table is either a key of the job's config class, with the same meaning, or unknown. Keys that
 only steer how a run is watched or fed have no effect and say so; keys that would change the result are translated, or
@@ -7,54 +9,15 @@ refused with the reason. docs/llm-foundry.md is written from this table and `fou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
+from genai.config.foundry_answers import Answer, Settled, no_effect, refused, translated
+from genai.config.foundry_eval import ANSWERS as EVAL_ANSWERS
+from genai.config.foundry_eval import ICL_JOBS, settle_models
 from genai.config.tree import Key, Node, dotted, find, graft, plain
 from genai.errors import Problem
-
-Becomes = Callable[[Any], dict[str, Any] | None]
-"""A value -> the keys beside it that take its place; None where it stays as it is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What becomes of a key of llm-foundry's."""
-
-    key: str
-    """Dotted; `*` stands for any text."""
-    does: Literal["no effect", "translated", "refused"]
-    """How it is answered."""
-    why: str
-    """The reason; of a translation, what it becomes."""
-    fix: str = ""
-    """What to write instead of a refused one."""
-    jobs: tuple[str, ...] = ("finetune", "pretrain")
-    """The jobs that answer so."""
-    model: str | None = None
-    """The only model.name for which it holds."""
-    harmless: tuple[Any, ...] = ()
-    """Values that say what holds anyway: they are left out without a word."""
-    becomes: Becomes | None = None
-    """Makes the translation."""
-
-
-def no_effect(why: str, *keys: str, jobs: tuple[str, ...] = ("finetune", "pretrain")) -> Iterator[Answer]:
-    """The same answer for several keys that change nothing here."""
-    return (Answer(key=key, does="no effect", why=why, jobs=jobs) for key in keys)
-
-
-def refused(why: str, fix: str, *keys: str, **more: Any) -> Iterator[Answer]:
-    """The same refusal for several keys."""
-    return (Answer(key=key, does="refused", why=why, fix=fix, **more) for key in keys)
-
-
-def translated(why: str, key: str, becomes: Becomes, *, jobs: tuple[str, ...] = ("finetune", "pretrain")) -> Answer:
-    """A key that is written differently here."""
-    return Answer(key=key, does="translated", why=why, becomes=becomes, jobs=jobs)
-
 
 # --- translations -----------------------------------------------------------------------------------------------------
 
@@ -96,6 +59,9 @@ _TRANSLATED = (
         "becomes callbacks.loss_spike: {action: stop}",
         "callbacks.kill_loss_spike",
         lambda value: {"loss_spike": {"action": "stop"}},
+    ),
+    translated(
+        "null is the default, no tasks", "icl_tasks", lambda value: {} if value is None else None, jobs=ICL_JOBS
     ),
     translated("-1, all batches, is the default", "eval_subset_num_batches", _all_batches, jobs=_ONLY_PRETRAIN),
 )
@@ -202,17 +168,24 @@ _NO_EFFECT = (
         *("fsdp_config.te_checkpoint_wrapper", "fsdp_config.te_shard_fp8_weight", "fsdp_config.*_prefetch_limit"),
     ),
     *no_effect("it is only there to be referred to, which variables is for", "global_seed", "dataset"),
-    *no_effect("in-context tasks are not part of training", "icl_seq_len", "icl_max_seq_len", "icl_subset_num_batches"),
+    *no_effect("tasks read as many tokens as the rows have", "icl_seq_len", "icl_max_seq_len"),
 )
 
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 _REFUSED = (
     *refused(
-        "in-context tasks are measured by `genai eval`, not while training",
+        "averages over tasks are made by `genai eval`, not while training",
         "remove it, and evaluate the finished model",
-        *("icl_tasks", "icl_tasks_str", "eval_gauntlet", "eval_gauntlet_str"),
+        *("eval_gauntlet", "eval_gauntlet_str"),
         harmless=(None,),
+    ),
+    *refused("tasks stand in the job file itself", "write them out, as icl_tasks", "icl_tasks_str", harmless=(None,)),
+    *refused(
+        "rows are counted, not batches",
+        "write limit in each of icl_tasks",
+        "icl_subset_num_batches",
+        harmless=(None, -1),
     ),
     *refused("there is one evaluation set", "keep one, as eval_loader", "eval_loaders"),
     *refused("a job file runs no Python", "remove it", "code_paths", harmless=(None, [])),
@@ -390,7 +363,7 @@ _REFUSED = (
     *refused("the embedding's gradient is not scaled", "remove it", "model.embedding_fraction", harmless=(1,), **_MPT),
 )
 
-ANSWERS: tuple[Answer, ...] = (*_TRANSLATED, *_NO_EFFECT, *_REFUSED)
+ANSWERS: tuple[Answer, ...] = (*_TRANSLATED, *_NO_EFFECT, *_REFUSED, *EVAL_ANSWERS)
 """For a key the first one that fits it counts."""
 
 UNKNOWN_NAMES: dict[str, tuple[str, ...]] = {
@@ -411,36 +384,11 @@ def answer_for(path: str, job: str, *, model: str | None = None) -> Answer | Non
 
     Args:
         path: the key.
-        job: `finetune` or `pretrain`.
+        job: `finetune`, `pretrain` or `eval`.
         model: the job's model.name.
     """
     fits = (answer for answer in ANSWERS if job in answer.jobs and answer.model in (None, model))
     return next((answer for answer in fits if fnmatchcase(path, answer.key)), None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settled:
-    """A key that was answered."""
-
-    key: Key
-    """Where it stood."""
-    node: Node
-    """What was written."""
-    answer: Answer
-    """What became of it."""
-    replacement: dict[str, Any] | None = None
-    """Of a translation: the keys that took its place."""
-
-    @property
-    def problem(self) -> Problem:
-        """The answer as a line about the job file."""
-        path, where = dotted(self.key), self.node.origin.where()
-        if self.answer.does == "refused":
-            message = f"{path} is not supported: {self.answer.why}"
-            return Problem(message=message, where=where, fix=self.answer.fix)
-        if self.answer.does == "no effect":
-            return Problem(message=f"{path} has no effect: {self.answer.why}", where=where)
-        return Problem(message=f"{path} is translated: {self.answer.why}", where=where)
 
 
 def settle(tree: Node, job: str) -> tuple[Node, list[Settled]]:
@@ -449,6 +397,10 @@ def settle(tree: Node, job: str) -> tuple[Node, list[Settled]]:
     Returns:
         the tree without them and with what they were translated to; and what was answered, in the order of the file.
     """
+    if job == "eval":
+        tree, of_models = settle_models(tree)
+        rest, settled = _settle(tree, (), job, None)
+        return rest, [*of_models, *settled]
     named = find(tree, ("model", "name"))
     model = named.value if named is not None and isinstance(named.value, str) else None
     return _settle(tree, (), job, model)
@@ -466,6 +418,9 @@ def set_aside(tree: Node, *, job: str) -> tuple[Node, list[Problem], list[Proble
 
 
 def _settle(tree: Node, key: Key, job: str, model: str | None) -> tuple[Node, list[Settled]]:
+    if isinstance(tree.value, list):
+        items = [_settle(node, (*key, number), job, model) for number, node in enumerate(tree.value)]
+        return replace(tree, value=[item for item, _ in items]), [each for _, found in items for each in found]
     if not isinstance(tree.value, dict):
         return tree, []
     kept: dict[str, Node] = {}
@@ -473,13 +428,10 @@ def _settle(tree: Node, key: Key, job: str, model: str | None) -> tuple[Node, li
     for name, node in tree.value.items():
         path = (*key, name)
         answer = answer_for(dotted(path), job, model=model)
-        if answer is None:
+        replacement = answer.becomes(plain(node)) if answer is not None and answer.becomes is not None else {}
+        if answer is None or replacement is None:
             kept[name], below = _settle(node, path, job, model)
             settled += below
-            continue
-        replacement = answer.becomes(plain(node)) if answer.becomes is not None else {}
-        if replacement is None:
-            kept[name] = node
         elif answer.does == "refused" and plain(node) in answer.harmless:
             continue
         else:

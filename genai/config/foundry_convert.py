@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genai.config.dialect import dump, read
-from genai.config.foundry import Settled, settle
+from genai.config.foundry import settle
+from genai.config.foundry_answers import Settled
 from genai.config.inherit import read_with_bases
 from genai.config.schemas import guess_job
 from genai.config.tree import Key, Node, Origin, dotted, graft, plain

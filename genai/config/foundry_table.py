@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from genai.config.annotations import Variants, all_keys, allowed_words, hints, shapes
 from genai.config.dialect import dump
-from genai.config.foundry import UNKNOWN_NAMES, Answer, answer_for
+from genai.config.foundry import UNKNOWN_NAMES, answer_for
+from genai.config.foundry_answers import Answer
 from genai.config.foundry_keys import KEYS, NAMES
 from genai.config.schemas import SCHEMAS
 from genai.config.training import FSDP_WITHOUT_EFFECT

@@ -1,8 +1,12 @@
-"""Conditions on measures: `recall@10 > baseline`, `ndcg@10 >= baseline - 0.01`, `faq.token_f1 >= 0.30`.
+"""Conditions on measures: `recall@10 > baseline`, `ndcg@10 >= baseline - 0.01`, `faq.token_f1 not significantly worse`.
 
-    condition = measure (">" | ">=" | "<" | "<=") value
+    condition = measure ((">" | ">=" | "<" | "<=") value | statement)
     measure   = [data set "."] name ["@" K]
     value     = ["+" | "-"] number | "baseline" [("+" | "-") number]
+    statement = ("not significantly worse" | "significantly better") ["than baseline"] ["by" number]
+
+A statement is about what is more than chance: `not significantly worse by 0.02` fails where the measure is surely worse
+by more than 0.02, and `significantly better by 0.02` holds where it is surely better by more than that.
 
 The text is read by this grammar and by nothing else: it is never run as code.
 """
@@ -13,20 +17,30 @@ import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, NoReturn, cast
+from typing import Literal, NoReturn, cast, get_args
 
 from genai.config.wording import quotable
 from genai.errors import UsageError
 from genai.registry import suggest
 
-Operator = Literal[">", ">=", "<", "<="]
-EXAMPLE = 'write a condition like "recall@10 > baseline", "ndcg@10 >= baseline - 0.01" or "recall@1 >= 0.6"'
+Sign = Literal[">", ">=", "<", "<="]
+Statement = Literal["not significantly worse", "significantly better"]
+Operator = Sign | Statement
+EXAMPLE = (
+    'write a condition like "recall@10 > baseline", "ndcg@10 >= baseline - 0.01", "recall@1 >= 0.6" or '
+    '"recall@1 not significantly worse"'
+)
 
 _REST_OF_WORD = r"(?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_REST_OF_DATASET = r"(?:[A-Za-z0-9_/-]*[A-Za-z0-9_])?"
 _TOKENS = {
-    "measure": re.compile(rf"(?:[A-Za-z0-9_]{_REST_OF_WORD}\.)*[A-Za-z_]{_REST_OF_WORD}(?:@[0-9]+)?(?![\w@.])"),
+    "measure": re.compile(rf"(?:[A-Za-z0-9_]{_REST_OF_DATASET}\.)*[A-Za-z_]{_REST_OF_WORD}(?:@[0-9]+)?(?![\w@./])"),
     "baseline": re.compile(r"baseline(?![\w@.])"),
     "operator": re.compile(r"(?:>=|<=|>|<)(?![<>=])"),
+    "statement": re.compile(r"(?:not\s+significantly\s+worse|significantly\s+better)(?![\w@.])"),
+    "beginning of a statement": re.compile(r"(?:not|significant|significantly|better|worse)(?![\w@.])"),
+    "than baseline": re.compile(r"than\s+baseline(?![\w@.])"),
+    "by": re.compile(r"by(?![\w@])"),
     "sign": re.compile(r"[+-]"),
     "number": re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.%])", re.ASCII),
 }
@@ -53,9 +67,10 @@ class Gate:
     """The measure, with its data set where it has one: `recall@10`, `faq.token_f1`."""
     operator: Operator
     number: float
-    """What the measure is compared with; of a comparison with the baseline, how far above the baseline that is."""
+    """What the measure is compared with; of a comparison with the baseline, how far above the baseline that is; of a
+    statement, the difference that is small enough not to matter."""
     from_baseline: bool = False
-    """Whether it is a comparison with the baseline."""
+    """Whether it is a comparison with the baseline; a statement always is."""
 
     @property
     def dataset(self) -> str | None:
@@ -67,8 +82,13 @@ class Gate:
         """The measure without its data set."""
         return self.metric.rpartition(".")[2]
 
+    @property
+    def is_statement(self) -> bool:
+        """Whether it is about what is more than chance."""
+        return self.operator in get_args(Statement)
+
     def __str__(self) -> str:
-        return f"{self.metric} {self.operator} {self._bound('baseline')}"
+        return f"{self.metric} {self.operator}" + (self._by if self.is_statement else f" {self._bound('baseline')}")
 
     def judge(
         self,
@@ -77,15 +97,22 @@ class Gate:
         baseline: float | None = None,
         interval: tuple[float, float] | None = None,
         significant: bool = False,
+        confidence: float = 0.95,
+        higher_is_better: bool = True,
+        differs: bool | None = None,
     ) -> Verdict:
         """Hold a value against the condition.
 
         Args:
             value: of the measure; what is not a number meets no condition.
             baseline: value of the same measure before.
-            interval: ends of the 95 % interval of value - baseline.
+            interval: ends of the interval of value - baseline.
             significant: a comparison with the baseline must also hold at the worse end of the interval: the lower one
-                for > and >=, the upper one for < and <=. A comparison with a number is not touched by it.
+                for > and >=, the upper one for < and <=. Other conditions are not touched by it.
+            confidence: of the interval.
+            higher_is_better: what a statement calls better.
+            differs: what a test says of the difference. A statement without a margin goes by it alone, one with a
+                margin by the interval too; None: by the interval in both cases.
 
         Raises:
             UsageError: the condition needs a baseline, or an interval, and there is none.
@@ -94,7 +121,11 @@ class Gate:
             return Verdict(passed=self._holds(value, self.number), reason=self._reason(value, self.number))
         if baseline is None:
             raise UsageError(f"the condition '{self}' asks for a baseline, and there is none")
-        reason = self._reason(value, baseline + self.number, baseline=baseline, interval=interval)
+        if self.is_statement:
+            return self._judge_statement(value, baseline, interval, confidence, higher_is_better, differs)
+        reason = self._reason(
+            value, baseline + self.number, baseline=baseline, interval=interval, confidence=confidence
+        )
         passed = self._holds(value, baseline + self.number)
         if not (passed and significant):
             return Verdict(passed=passed, reason=reason)
@@ -104,6 +135,34 @@ class Gate:
         if self._holds(end, self.number):
             return Verdict(passed=True, reason=reason)
         return Verdict(passed=False, reason=f"{reason}, but not at the {name} end of the interval")
+
+    def _judge_statement(
+        self,
+        value: float,
+        baseline: float,
+        interval: tuple[float, float] | None,
+        confidence: float,
+        higher_is_better: bool,
+        differs: bool | None,
+    ) -> Verdict:
+        if interval is None:
+            raise UsageError(f"the condition '{self}' asks for an interval of the difference, and there is none")
+        towards = 1 if (self.operator == "significantly better") == higher_is_better else -1
+        surely = min(towards * end for end in interval) > self.number
+        if differs is not None:
+            surely = differs and towards * (value - baseline) > 0 if self.number == 0 else differs and surely
+        digits = _digits(value, baseline, *interval, self.number)
+        compared = f"{self.metric} {value:.{digits}f}, baseline {baseline:.{digits}f}"
+        spread = _spread(value - baseline, interval, digits, confidence)
+        word = "better" if self.operator == "significantly better" else "worse"
+        said = f"{'' if surely else 'not '}significantly {word}{self._by}"
+        is_number = not any(map(math.isnan, (value - baseline, *interval)))
+        passed = is_number and surely == (self.operator == "significantly better")
+        return Verdict(passed=passed, reason=f"{compared} ({spread}): {said if is_number else 'that is no number'}")
+
+    @property
+    def _by(self) -> str:
+        return f" by {_shortest(self.number)}" if self.number else ""
 
     def _holds(self, value: float, bound: float) -> bool:
         if _is_same(value, bound):
@@ -117,6 +176,7 @@ class Gate:
         *,
         baseline: float | None = None,
         interval: tuple[float, float] | None = None,
+        confidence: float = 0.95,
     ) -> str:
         """The condition in figures, with so many digits that different numbers look different."""
         differences = () if interval is None else (*interval, self.number)
@@ -125,11 +185,11 @@ class Gate:
         compared = f"{self.metric} {value:.{digits}f} {sign} "
         if baseline is None:
             return compared + self._bound("")
-        spread = "" if interval is None else f", 95 % {interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}"
-        return f"{compared}{self._bound(f'baseline {baseline:.{digits}f}')} ({value - baseline:+.{digits}f}{spread})"
+        spread = _spread(value - baseline, interval, digits, confidence)
+        return f"{compared}{self._bound(f'baseline {baseline:.{digits}f}')} ({spread})"
 
     def _bound(self, baseline: str) -> str:
-        number = repr(float(abs(self.number))).removesuffix(".0")
+        number = _shortest(abs(self.number))
         if not self.from_baseline:
             return f"-{number}" if self.number < 0 else number
         return f"{baseline} {'+' if self.number > 0 else '-'} {number}" if self.number else baseline
@@ -149,6 +209,15 @@ def parse_gate(text: str, *, known: Collection[str] | None = None) -> Gate:
     metric = None if reading.sees("baseline") else reading.take("measure")
     if metric is None:
         reading.fail("it begins with a measure such as recall@10")
+    gate = _read_statement(reading, metric) or _read_comparison(reading, metric)
+    if known is not None and metric not in known:
+        near = suggest(metric, known)
+        fix = f"did you mean '{near}'?" if near else f"known: {', '.join(sorted(known))}"
+        raise UsageError(f"the condition '{quotable(text)}' names '{quotable(metric)}', which is not measured", fix=fix)
+    return gate
+
+
+def _read_comparison(reading: _Reading, metric: str) -> Gate:
     operator = reading.take("operator")
     if operator is None:
         reading.fail(f"after '{quotable(metric)}' comes one of > >= < <=")
@@ -160,14 +229,33 @@ def parse_gate(text: str, *, known: Collection[str] | None = None) -> Gate:
     if not reading.at_end:
         more = " but + or - and a number" if from_baseline and not sign else ""
         reading.fail(f"after the value comes nothing{more}")
-    if not math.isfinite(float(number)):
-        raise UsageError(f"'{quotable(text)}' is no condition: {number} is too large a number", fix=EXAMPLE)
-    if known is not None and metric not in known:
-        near = suggest(metric, known)
-        fix = f"did you mean '{near}'?" if near else f"known: {', '.join(sorted(known))}"
-        raise UsageError(f"the condition '{quotable(text)}' names '{quotable(metric)}', which is not measured", fix=fix)
-    value = -float(number) if sign == "-" else float(number)
-    return Gate(metric=metric, operator=cast(Operator, operator), number=value, from_baseline=from_baseline)
+    value = reading.finite(number)
+    return Gate(
+        metric=metric,
+        operator=cast(Sign, operator),
+        number=-value if sign == "-" else value,
+        from_baseline=from_baseline,
+    )
+
+
+def _read_statement(reading: _Reading, metric: str) -> Gate | None:
+    """None where what comes next is no statement."""
+    if not (reading.sees("statement") or reading.sees("beginning of a statement")):
+        return None
+    said = reading.take("statement")
+    if said is None:
+        reading.fail(f"after '{quotable(metric)}' comes 'not significantly worse' or 'significantly better'")
+    statement = cast(Statement, " ".join(said.split()))
+    reading.take("than baseline")
+    by = reading.take("by")
+    number = reading.take("number") if by else "0"
+    if number is None:
+        reading.fail("after 'by' comes a number")
+    if not reading.at_end:
+        reading.fail(
+            "after the margin comes nothing" if by else f"after '{statement}' comes nothing but by and a number"
+        )
+    return Gate(metric=metric, operator=statement, number=reading.finite(number), from_baseline=True)
 
 
 class _Reading:
@@ -193,6 +281,12 @@ class _Reading:
         self._rest = self._rest[match.end() :].lstrip()
         return match[0]
 
+    def finite(self, number: str) -> float:
+        """The value of a number."""
+        if not math.isfinite(float(number)):
+            raise UsageError(f"'{quotable(self._text)}' is no condition: {number} is too large a number", fix=EXAMPLE)
+        return float(number)
+
     def fail(self, expected: str) -> NoReturn:
         """Refuse the text: here something else was expected."""
         said = f"'{quotable(self._text)}' is no condition: {expected}"
@@ -204,6 +298,18 @@ class _Reading:
             f"{said}, not '{quotable(word)}' (character {len(self._text) - len(self._rest) + 1})",
             fix=f"write {meant}" if meant else EXAMPLE,
         )
+
+
+def _spread(difference: float, interval: tuple[float, float] | None, digits: int, confidence: float) -> str:
+    """`+0.054, 95 % +0.031 to +0.078`."""
+    if interval is None:
+        return f"{difference:+.{digits}f}"
+    low, high = interval
+    return f"{difference:+.{digits}f}, {100 * confidence:g} % {low:+.{digits}f} to {high:+.{digits}f}"
+
+
+def _shortest(number: float) -> str:
+    return repr(float(number)).removesuffix(".0")
 
 
 def _digits(*numbers: float) -> int:

@@ -12,11 +12,13 @@ from typing import Any
 from genai.config import foundry
 from genai.config.annotations import hints
 from genai.config.checks_embed_finetune import check_embed_finetune
+from genai.config.checks_eval import check_eval
 from genai.config.checks_finetune import check_finetune
 from genai.config.checks_index import check_index
 from genai.config.checks_pretrain import check_pretrain
 from genai.config.checks_serve import check_serve
 from genai.config.embed_finetune import EmbedFinetuneConfig
+from genai.config.eval import EvalConfig
 from genai.config.findings import Finding
 from genai.config.finetune import FinetuneConfig
 from genai.config.index import IndexConfig
@@ -32,12 +34,15 @@ SCHEMAS: dict[str, type] = {
     "embed-finetune": EmbedFinetuneConfig,
     "index": IndexConfig,
     "serve": ServeConfig,
+    "eval": EvalConfig,
 }
 """Name of a job -> its config class."""
 _LOADERS = {"text": "pretrain", "finetuning": "finetune"}
 """Name of a training loader -> the job that has it; both jobs have nearly the same keys."""
 _MODELS = {"sentence_encoder": "embed-finetune", "cross_encoder": "embed-finetune"}
 """Kind of the model -> the job that tunes such a one."""
+_ONLY_EVALUATED = ("datasets", "icl_tasks", "icl_tasks_str", "eval_gauntlet", "eval_gauntlet_str")
+"""Keys of an evaluation, where nothing is trained."""
 _SHARDS = ("remote", "local", "streams")
 """Keys of a data set of shards."""
 
@@ -63,6 +68,7 @@ HOOKS: dict[type, Hooks] = {
     EmbedFinetuneConfig: Hooks(check=check_embed_finetune, set_aside=_nothing_aside),
     IndexConfig: Hooks(check=check_index, set_aside=_nothing_aside),
     ServeConfig: Hooks(check=check_serve, set_aside=_nothing_aside),
+    EvalConfig: Hooks(check=check_eval, set_aside=partial(foundry.set_aside, job="eval")),
 }
 
 
@@ -104,4 +110,6 @@ def guess_job(path: Path, tree: Node) -> str:
     if model is not None and model.value in _MODELS:
         return _MODELS[str(model.value)]
     written = {str(name) for name, _ in tree.children()}
+    if "train_loader" not in written and written & set(_ONLY_EVALUATED):
+        return "eval"
     return max(SCHEMAS, key=lambda job: len(written & set(hints(SCHEMAS[job]))))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator
 
+from genai.config.eval import IclTaskConfig
 from genai.config.fields import (
     DurationText,
     NonNegativeFloat,
@@ -450,6 +451,8 @@ class CausalTrainingConfig(TrainingJobConfig):
 
     device_eval_batch_size: Literal["auto"] | PositiveInt = "auto"
     """Rows a forward pass in evaluation."""
+    icl_tasks: list[IclTaskConfig] = field(default_factory=list)
+    """Tasks of in-context learning, as for genai eval, measured at every evaluation: icl/LABEL/0-shot/accuracy."""
     compile: bool = False
     """torch.compile each decoder block; needs a C++ compiler, otherwise the job says so and goes on eagerly."""
     activation_checkpointing: bool = False

@@ -330,7 +330,7 @@ def _weights_bytes(shape: _Shape, precision: Precision, size: int) -> int:
         total = sum(_int8_bytes(tensor, size) for tensor in shape.tensors)
     else:
         total = sum(_loaded_bytes(tensor, size) for tensor in shape.tensors)
-    is_laid_out = precision == "int8" or (precision == "bf16" and shape.model_type in LEAN_FAMILIES)
+    is_laid_out = precision == "int8" or shape.model_type in LEAN_FAMILIES
     if shape.is_tied and is_laid_out:
         row_bytes = shape.d_model + 4 if precision == "int8" else shape.d_model * size
         total += shape.vocab_size * row_bytes

@@ -75,7 +75,8 @@ def prepare(
 def write_split(folder: Path, data: RetrievalData) -> None:
     """Write what is trained and measured with as JSONL: `train`, `validation` and `test`, `left_out`.
 
-    The held-out files are labelled queries, as `evaluation.queries` and `genai index query --evaluate` read them.
+    The held-out files are labelled queries, as `evaluation.queries`, `genai index query --evaluate` and `genai eval`
+    read them; queries that were made say so.
     """
     texts = {passage.key: passage.text for passage in data.passages}
     rows: dict[str, list[dict[str, Any]]] = {
@@ -93,7 +94,10 @@ def write_split(folder: Path, data: RetrievalData) -> None:
         "left_out": [asdict(each) for each in data.near_duplicates],
     }
     for name, queries in (("validation", data.validation), ("test", data.test)):
-        rows[name] = [{"query": query.query, "relevant": dict(query.relevant)} for query in queries]
+        rows[name] = [
+            {"query": query.query, "relevant": dict(query.relevant), "synthetic": bool(query.provenance) or None}
+            for query in queries
+        ]
     for name, lines in rows.items():
         given = [{key: value for key, value in line.items() if value not in (None, {}, "")} for line in lines]
         write_text(folder / f"{name}.jsonl", "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in given))

@@ -22,6 +22,7 @@ from genai.errors import GenaiError
 from genai.jobs import training_parts
 from genai.jobs.pinned_tables import TABLES
 from genai.jobs.problems import at
+from genai.jobs.training_icl import icl_callbacks
 from genai.jobs.training_parts import choose_device
 from genai.log import get_logger
 from genai.models.adapters import add_adapter, check_target_modules, continue_adapter
@@ -306,4 +307,7 @@ def build_trainer(parts: Parts, checkpoints: Checkpoints, metrics: MetricSink, *
         run_name=run_name,
         seq_len=parts.config.max_seq_len,
         name_row=lambda index: source_of(parts.rows.train, parts.train_tokens, index),
+        more_callbacks=icl_callbacks(
+            parts.config, parts.model, parts.tokenizer, parts.ranks, max_length=parts.config.max_seq_len
+        ),
     )

@@ -23,6 +23,7 @@ from genai.jobs.pretrain_inputs import PretrainInputs, Shards, cache_limit_bytes
 from genai.jobs.pretrain_model import Architecture, describe
 from genai.jobs.pretrain_stream import CheckedStream
 from genai.jobs.problems import at
+from genai.jobs.training_icl import icl_callbacks
 from genai.log import get_logger
 from genai.models.tokenizers import open_tokenizer
 from genai.tracking.run import RunDirectory
@@ -349,5 +350,10 @@ def build_trainer(
         run_name=run_name,
         seq_len=parts.config.max_seq_len,
         name_row=lambda index: f"sample {index} of train_loader",
-        more_callbacks=(Perplexity(),),
+        more_callbacks=(
+            Perplexity(),
+            *icl_callbacks(
+                parts.config, parts.model, parts.tokenizer, parts.ranks, max_length=parts.config.max_seq_len
+            ),
+        ),
     )

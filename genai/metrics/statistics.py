@@ -1,4 +1,6 @@
-"""How far a mean can be trusted: intervals by the bootstrap.
+"""How far a mean can be trusted: intervals by the bootstrap, where each query or row has one value.
+
+`genai.metrics.resampling` does the same for any figure, and for rows that belong together.
 
 Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile intervals); Sakai 2006,
 "Evaluating evaluation metrics based on the bootstrap" (paired, over queries).
@@ -7,33 +9,21 @@ Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_NUMBERS_AT_ONCE = 4_000_000
+from genai.metrics.aggregates import mean
+from genai.metrics.resampling import NUM_RESAMPLES, Interval, bootstrap
 
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A mean and where it would lie if the sample were drawn again."""
-
-    mean: float
-    """Of the sample."""
-    low: float
-    """Lower end."""
-    high: float
-    """Upper end."""
-    confidence: float
-    """The share of resamples whose mean lies between the ends."""
+__all__ = ["Interval", "bootstrap_interval", "paired_bootstrap"]
 
 
 def bootstrap_interval(
     values: Sequence[float] | NDArray[np.floating],
     *,
     confidence: float = 0.95,
-    num_resamples: int = 10_000,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """The percentile interval of a mean.
@@ -47,14 +37,7 @@ def bootstrap_interval(
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0:
         raise ValueError("a mean needs at least one value")
-    generator = np.random.default_rng(seed)
-    means = np.empty(num_resamples)
-    at_once = max(1, _NUMBERS_AT_ONCE // sample.size)
-    for start in range(0, num_resamples, at_once):
-        block = means[start : start + at_once]
-        block[:] = sample[generator.integers(sample.size, size=(block.size, sample.size))].mean(axis=1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(mean=float(sample.mean()), low=float(low), high=float(high), confidence=confidence)
+    return bootstrap(sample[:, None], mean, confidence=confidence, num_resamples=num_resamples, seed=seed)
 
 
 def paired_bootstrap(
@@ -62,7 +45,7 @@ def paired_bootstrap(
     second: Sequence[float] | NDArray[np.floating],
     *,
     confidence: float = 0.95,
-    num_resamples: int = 10_000,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """The interval of the mean of `second - first`, where both were measured on the same queries.

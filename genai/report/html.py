@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 
 from genai.report.terminal import strip_controls
 
-_VOID = frozenset({"br", "link", "meta"})
+_VOID = frozenset({"br", "input", "link", "meta"})
 
 
 class Html(str):
@@ -50,14 +50,16 @@ def element(tag: str, *children: Child, **attributes: str | float | bool | None)
     return Html(f"<{tag}{written}>" if tag in _VOID else f"<{tag}{written}>{join(children)}</{tag}>")
 
 
-def page(title: str, *body: Child) -> str:
+def page(title: str, *body: Child, parts: Sequence[str] = ()) -> str:
     """A complete page that needs nothing but itself.
 
     Args:
         title: what the browser's tab says.
         body: the content.
+        parts: what it has beside the common style and script: "examples" adds examples.css and examples.js.
     """
-    style, script = _asset("page.css"), _asset("page.js")
+    names = ("page", *parts)
+    style, script = (Html("".join(_asset(f"{name}.{kind}") for name in names)) for kind in ("css", "js"))
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"

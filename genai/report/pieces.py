@@ -13,7 +13,12 @@ _STATUS_WORDS = {"done": "good", "passed": "good", "failed": "bad", "died": "bad
 
 
 def report_page(
-    report: Report, sections: Mapping[str, Html | None], *, about: Sequence[str] = (), headline: Html | None = None
+    report: Report,
+    sections: Mapping[str, Html | None],
+    *,
+    about: Sequence[str] = (),
+    headline: Html | None = None,
+    parts: Sequence[str] = (),
 ) -> str:
     """One HTML page that needs nothing but itself; all text in it is escaped.
 
@@ -22,6 +27,7 @@ def report_page(
         sections: title -> content; what is empty is left out. The origin comes last by itself.
         about: what stands under the title, before the moment the run began.
         headline: what was achieved, in one line.
+        parts: what the page has beside the common style and script; see `genai.report.html.page`.
     """
     shown = {title: content for title, content in {**sections, "Origin": _origin(report)}.items() if content}
     contents = element("nav", *(element("a", title, href=f"#{title.lower()}") for title in shown))
@@ -29,6 +35,7 @@ def report_page(
         f"{report.run_name} · genai {report.job}",
         element("header", *_head(report, about, headline), contents),
         element("main", _warnings(report.warnings), *(_section(title, content) for title, content in shown.items())),
+        parts=parts,
     )
 
 

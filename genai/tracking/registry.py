@@ -85,6 +85,8 @@ class AliasChange:
     """rollback: back to what it named before."""
     at: str
     """When, ISO 8601 in UTC."""
+    eval_run: str | None = None
+    """The evaluation that it rests on; of a rollback none."""
 
 
 def check_name(text: str) -> str:
@@ -225,8 +227,15 @@ def alias_history(runs_dir: str | Path, name: str) -> list[AliasChange]:
         return history
 
 
-def set_alias(runs_dir: str | Path, name: str, alias: str, version: int) -> None:
+def set_alias(runs_dir: str | Path, name: str, alias: str, version: int, *, eval_run: str | None = None) -> None:
     """Let an alias name a version; one that names it already is left as it is.
+
+    Args:
+        runs_dir: where run directories lie.
+        name: under which the model is registered.
+        alias: for example `production`.
+        version: that it names from now on.
+        eval_run: the evaluation that this rests on; it is noted even where the alias names the version already.
 
     Raises:
         UsageError: there is no such version, or the alias cannot be one.
@@ -236,12 +245,29 @@ def set_alias(runs_dir: str | Path, name: str, alias: str, version: int) -> None
     check_alias(alias)
     find(runs_dir, f"{check_name(name)}@{version}")
     with _alone(_folder(runs_dir, name)):
-        if aliases(runs_dir, name).get(alias) != version:
-            _note(runs_dir, name, AliasChange(alias=alias, version=version, action="set", at=now()))
+        last = standing_of(runs_dir, name, alias)
+        is_same = last is not None and last.version == version and eval_run in (None, last.eval_run)
+        if not is_same:
+            change = AliasChange(alias=alias, version=version, action="set", at=now(), eval_run=eval_run)
+            _note(runs_dir, name, change)
+
+
+def standing_of(runs_dir: str | Path, name: str, alias: str) -> AliasChange | None:
+    """How an alias came to name what it names now: the change that set it, also where a rollback went back to that.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    standing: list[AliasChange] = []
+    for change in alias_history(runs_dir, name):
+        if change.alias == alias:
+            _apply(standing, change)
+    return standing[-1] if standing else None
 
 
 def refuse_if_named(runs_dir: str | Path, run: str) -> None:
-    """Say so when an alias names a model that a run made: without the run it would lead nowhere.
+    """Say so when an alias names a model that a run made, or rests on its evaluation: without the run it would lead
+    nowhere.
 
     Raises:
         UsageError: one does.
@@ -253,6 +279,11 @@ def refuse_if_named(runs_dir: str | Path, run: str) -> None:
             found = [alias for alias, number in named.items() if number == version.version]
             if version.run == run and found:
                 message = f"run '{run}' made registry:{name}@{found[0]} (version {version.version})"
+                raise UsageError(message, fix="let the alias name another version first")
+        for alias in named:
+            change = standing_of(runs_dir, name, alias)
+            if change is not None and change.eval_run == run:
+                message = f"registry:{name}@{alias} (version {change.version}) rests on the evaluation '{run}'"
                 raise UsageError(message, fix="let the alias name another version first")
 
 
@@ -335,16 +366,22 @@ def _note(runs_dir: str | Path, name: str, change: AliasChange) -> None:
 
 def _past(history: Sequence[AliasChange]) -> dict[str, list[int]]:
     """What each alias named, one after the other, without what was taken back; the last one is what it names now."""
-    named: dict[str, list[int]] = defaultdict(list)
+    named: dict[str, list[AliasChange]] = defaultdict(list)
     for change in history:
-        past = named[change.alias]
-        if change.action == "rollback":
-            past.pop()
-        else:
-            past.append(change.version)
-        if not past or past[-1] != change.version:
-            raise ValueError("the history goes back to what was never named")
-    return dict(named)
+        _apply(named[change.alias], change)
+    return {alias: [change.version for change in standing] for alias, standing in named.items()}
+
+
+def _apply(standing: list[AliasChange], change: AliasChange) -> None:
+    """Bring one change into what an alias named, one after the other."""
+    if change.action == "rollback":
+        standing[-1:] = []
+    elif standing and standing[-1].version == change.version:
+        standing[-1] = change
+    else:
+        standing.append(change)
+    if not standing or standing[-1].version != change.version:
+        raise ValueError("the history goes back to what was never named")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ FREE = (
     "eval_first",
     "eval_loader",
     "device_eval_batch_size",
+    "icl_tasks",
     "loggers",
     "callbacks.webhook",
     "callbacks.early_stopping",

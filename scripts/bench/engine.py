@@ -52,7 +52,7 @@ GOALS = {
 
 
 class Transformers:
-    """transformers in a process that keeps the model."""
+    """transformers in a process that keeps the model; started when it is made, waited for when it is entered."""
 
     def __init__(self, folder: Path) -> None:
         import os
@@ -66,9 +66,9 @@ class Transformers:
             text=True,
             env={**os.environ, **ONE_THREAD, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
         )
-        self._told()
 
     def __enter__(self) -> Transformers:
+        self._told()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,11 +108,12 @@ def measure(size: str, rounds: int) -> dict[str, Any]:
     folder = resolve_model(MODEL).path
     prompts, num_new = Prompts(folder, settings["prompt"]), settings["new"]
     with ExitStack() as stack:
-        peer = stack.enter_context(Transformers(folder))
-        # Every prompt is another one, so that nothing is to be had from a cache of prefixes.
+        # All start side by side; every prompt is another one, so that nothing is to be had from a cache of prefixes.
+        theirs, ours = Transformers(folder), {kind: Server(MODEL, {"precision": kind}) for kind in ("bf16", "int8")}
+        peer = stack.enter_context(theirs)
         servers = {
-            "ours": stack.enter_context(Server(MODEL, {"precision": "bf16"})),
-            "ours int8": stack.enter_context(Server(MODEL, {"precision": "int8"})),
+            "ours": stack.enter_context(ours["bf16"]),
+            "ours int8": stack.enter_context(ours["int8"]),
         }
 
         def run(name: str) -> dict[str, Any]:

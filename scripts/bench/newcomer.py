@@ -87,7 +87,7 @@ def install() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         venv = Path(folder) / "venv"
         started = time.perf_counter()
-        subprocess.run(["make", "--silent", f"VENV={venv}", f"{venv}/.train"], cwd=REPOSITORY, check=True)
+        subprocess.run(["make", "--silent", f"VENV={venv}", f"{venv}/.quickstart"], cwd=REPOSITORY, check=True)
         wall_s = time.perf_counter() - started
         listed = subprocess.run(
             [venv / "bin" / "pip", "list", "--format=json"], capture_output=True, text=True, check=True

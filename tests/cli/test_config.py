@@ -365,7 +365,7 @@ model: {name: mpt_causal_lm, init_device: meta, attn_config: {alibi: true}, no_b
 tokenizer: {name: org/tokenizer}
 train_loader: {name: text, dataset: {local: x, shuffle: true}, num_workers: 8}
 eval_interval: 1
-icl_tasks: tasks.yaml
+eval_gauntlet: gauntlet.yaml
 """
 
 
@@ -373,10 +373,10 @@ def test_a_file_of_llm_foundrys_is_written_as_ours(genai: Callable[..., Any], tm
     source, target = tmp_path / "theirs.yaml", tmp_path / "ours.yaml"
     source.write_text(FOUNDRY)
     shown = genai("config", "from-llmfoundry", source)
-    assert shown.code == 0 and "# icl_tasks: tasks.yaml    <- not supported: " in shown.out
+    assert shown.code == 0 and "# eval_gauntlet: gauntlet.yaml    <- not supported: " in shown.out
     written = genai("config", "from-llmfoundry", source, "-o", target, "--json")
     assert written.json["job"] == "pretrain"
-    assert written.json["not_supported"] == ["icl_tasks"]
+    assert written.json["not_supported"] == ["eval_gauntlet"]
     assert written.json["translated"] == ["eval_interval"]
     assert target.read_text().rstrip() == shown.out.rstrip()
     assert genai("config", "validate", target).code == 0

@@ -118,7 +118,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 USAGE_ERRORS = [
     ("finetun configs/faq-lora.yaml", "unknown verb 'finetun' (did you mean 'finetune'?)"),
-    ("zzz", "unknown verb 'zzz' (verbs: pretrain, finetune, embed-finetune, index, serve, data"),
+    ("zzz", "unknown verb 'zzz' (verbs: pretrain, finetune, embed-finetune, index, serve, eval, data"),
     (
         "configs/faq-lora.yaml",
         "configs/faq-lora.yaml: the verb is missing (write the job first: genai finetune configs/",

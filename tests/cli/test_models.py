@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluated_runs import answers, write_run
+
+from genai.models.fingerprint import fingerprint
+from genai.tracking.run import RunDirectory
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +54,6 @@ def model(tmp_path: Path) -> Path:
 def test_registered_models_are_listed_and_shown(
     genai: Callable[..., Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from genai.models.fingerprint import fingerprint
     from genai.tracking import registry
 
     monkeypatch.chdir(tmp_path)
@@ -84,6 +87,32 @@ def test_registered_models_are_listed_and_shown(
     assert "runs/tuned/model" in shown.out
     ended = genai("models", "show", "registry:fqa")
     assert (ended.code, "did you mean 'registry:faq'?" in ended.err) == (2, True)
+
+
+def test_gates_that_held_promote_a_model_and_it_can_be_rolled_back(
+    genai: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, gates in (("first", ["faq.token_f1 >= 0.1"]), ("second", ["faq.token_f1 >= 0.1"]), ("third", [])):
+        folder = RunDirectory.open("runs", name).model
+        folder.mkdir()
+        (folder / "config.json").write_text('{"model_type": "llama"}')
+        (folder / "model.safetensors").write_text(name)
+        noted = {"tuned": {"reference": f"runs:{name}", "fingerprint": fingerprint(folder)}}
+        write_run(Path("runs"), f"{name}-eval", {"tuned": answers([True] * 4)}, gates=gates, targets=noted)
+    done = genai("models", "promote", "faq", "--require-eval", "first-eval")
+    assert done.code == 0
+    assert "registry:faq@production is version 1\n" in done.out
+    assert "model   runs:first, registered now" in done.out
+    assert "gate    faq.token_f1 1.000 >= 0.1" in done.out
+    assert genai("models", "promote", "faq", "--require-eval", "second-eval", "--json").json["before"] == 1
+    refused = genai("models", "promote", "faq", "--require-eval", "third-eval")
+    assert refused.code == 3
+    assert "has no gates for tuned" in refused.err
+    back = genai("models", "rollback", "faq")
+    assert back.out.startswith("alias   registry:faq@production is version 1, before: version 2\n")
+    assert "eval    first-eval" in back.out
+    assert genai("models", "rollback", "faq").code == 2
 
 
 def test_ls_shows_facts_and_sources(genai: Callable[..., Any]) -> None:

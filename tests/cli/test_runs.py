@@ -181,6 +181,27 @@ def test_rm_refuses_a_run_whose_model_is_in_production(runs_dir: Path, genai: Ge
     assert (runs_dir / "faq-1").is_dir()
 
 
+def test_lineage_is_drawn_as_a_tree(runs_dir: Path, genai: Genai) -> None:
+    RunDirectory(runs_dir / "faq-2").write_inputs(
+        {"model": {"reference": "runs:faq-1", "fingerprint": "sha256:abc"}, "train": {"rows": 40}}
+    )
+    assert genai("runs", "lineage", "faq-2").out.splitlines() == [
+        "run faq-2",
+        f"│    began {RunDirectory(runs_dir / 'faq-2').status.created_at}",
+        "├─ model runs:faq-1",
+        "│  │    fingerprint sha256:abc",
+        "│  └─ run faq-1",
+        f"│     │    began {RunDirectory(runs_dir / 'faq-1').status.created_at}",
+        "│     └─ data model",
+        f"│             sha256 {'ab' * 30}...",
+        "└─ data train",
+        "        rows 40",
+    ]
+    told = genai("runs", "lineage", "runs:faq-2", "--json").json["lineage"]
+    assert [parent["name"] for parent in told["parents"]] == ["runs:faq-1", "train"]
+    assert genai("runs", "lineage", "registry:faq").code == 2
+
+
 def test_rm_wants_whole_names_and_removes_nothing_otherwise(runs_dir: Path, genai: Genai) -> None:
     RunDirectory.open("runs", "chat-1").write_config("a: 1\n")
     ended = genai("runs", "rm", "faq-1", "chat")

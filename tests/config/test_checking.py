@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Discriminator
 
-from genai.config.annotations import all_keys
+from genai.config.annotations import all_keys, hints, sections, shapes
 from genai.config.checking import check
 from genai.config.dialect import read
 from genai.config.fields import PositiveFloat, PositiveInt
@@ -130,7 +130,8 @@ def test_pydantic_reports_every_level_of_every_job_as_unknown() -> None:
         for above, config in {(path[:-1], config) for path, config, _ in all_keys(schema)}:
             values: dict[str, Any] = {"zzzz_unknown": 1, **_name_of(config)} if above else {"zzzz_unknown": 1}
             for depth in range(len(above) - 1, -1, -1):
-                values = {**_variant(schema, above[:depth], above[depth]), above[depth]: values}
+                inner = [values] if _is_list_of_sections(schema, above[: depth + 1]) else values
+                values = {**_variant(schema, above[:depth], above[depth]), above[depth]: inner}
             _, problems = check(schema, graft(values, Origin("file", "job.yaml")))
             assert any("zzzz_unknown" in problem.message for problem in problems), above
 
@@ -139,6 +140,13 @@ def _variant(schema: type, above: tuple[str, ...], key: str) -> dict[str, str]:
     """The `name` or `type` of the section `above` under which `key` exists."""
     owners = [config for path, config, name in all_keys(schema) if path == (*above, key)]
     return _name_of(owners[0]) if owners and above else {}
+
+
+def _is_list_of_sections(schema: type, path: tuple[str, ...]) -> bool:
+    """Whether sections stand in a list under this key."""
+    found = [hints(config)[name] for each, config, name in all_keys(schema) if each == path]
+    items = [get_args(shape.type)[0] for each in found for shape in shapes(each) if get_origin(shape.type) is list]
+    return any(sections(item) for item in items)
 
 
 def _name_of(config: type) -> dict[str, str]:

@@ -85,11 +85,11 @@ def test_a_file_with_python_in_it_is_answered_at_that_key_alone(of_llm_foundry: 
 @pytest.mark.parametrize(
     ("name", "schema", "written", "says"),
     [
-        ("mpt-125m.yaml", PretrainConfig, "icl_tasks: tasks.yaml\n", "`genai eval`"),
+        ("mpt-125m.yaml", PretrainConfig, "icl_tasks_str: tasks.yaml\n", "write them out, as icl_tasks"),
         ("mpt-125m.yaml", PretrainConfig, "eval_gauntlet: {}\n", "evaluate the finished model"),
         ("mpt-125m.yaml", PretrainConfig, "train_subset_num_batches: 5\n", "write train_loader.dataset.epoch_size"),
         ("mpt-125m.yaml", PretrainConfig, "save_weights_only: true\n", "remove it"),
-        ("mpt-7b_dolly_sft.yaml", FinetuneConfig, "icl_tasks: tasks.yaml\n", "`genai eval`"),
+        ("mpt-7b_dolly_sft.yaml", FinetuneConfig, "eval_gauntlet: {}\n", "`genai eval`"),
         ("mpt-7b_dolly_sft.yaml", FinetuneConfig, "eval_subset_num_batches: 4\n", "eval_loader.dataset.max_rows"),
         ("mpt-7b_dolly_sft.yaml", FinetuneConfig, "code_paths: [a.py]\n", "runs no Python"),
     ],

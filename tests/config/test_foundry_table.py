@@ -58,7 +58,8 @@ def test_the_keys_of_the_public_files_are_in_the_table() -> None:
         ("model.use_flash_attention_2", "finetune", "translated"),
         ("model.peft_config.r", "pretrain", "refused"),
         ("model.d_model", "finetune", _NOT_HERE),
-        ("icl_tasks", "finetune", "refused"),
+        ("icl_tasks", "finetune", "yes"),
+        ("icl_tasks_str", "finetune", "refused"),
     ],
 )
 def test_status(key: str, job: str, status: str) -> None:

@@ -10,22 +10,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genai.config.gates import Gate, parse_gate
+from genai.config.gates import Gate, Statement, parse_gate
 from genai.errors import UsageError
 
 WORD = st.from_regex(r"[a-z_][a-z0-9_-]{0,8}[a-z0-9_]", fullmatch=True)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+METRICS = st.builds(
+    lambda datasets, name, k: ".".join([*datasets, name]) + ("" if k is None else f"@{k}"),
+    st.lists(WORD | st.builds("{}/{}-shot".format, WORD, st.integers(0, 10)), max_size=2),
+    WORD.filter(lambda name: name != "baseline"),
+    st.none() | st.integers(1, 1000),
+)
 GATES = st.builds(
     Gate,
-    metric=st.builds(
-        lambda datasets, name, k: ".".join([*datasets, name]) + ("" if k is None else f"@{k}"),
-        st.lists(WORD, max_size=2),
-        WORD.filter(lambda name: name != "baseline"),
-        st.none() | st.integers(1, 1000),
-    ),
+    metric=METRICS,
     operator=st.sampled_from([">", ">=", "<", "<="]),
     number=NUMBER,
     from_baseline=st.booleans(),
+)
+STATEMENTS = st.builds(
+    Gate,
+    metric=METRICS,
+    operator=st.sampled_from(["not significantly worse", "significantly better"]),
+    number=st.floats(0, 1e6),
+    from_baseline=st.just(True),
 )
 
 
@@ -43,10 +51,30 @@ GATES = st.builds(
         ("margin > +3.", Gate(metric="margin", operator=">", number=3.0)),
         ("faq.token_f1 >= 0.30", Gate(metric="faq.token_f1", operator=">=", number=0.3)),
         ("2024-faq.v1.token_f1 >= 0", Gate(metric="2024-faq.v1.token_f1", operator=">=", number=0.0)),
+        ("copa/2-shot.accuracy >= 0.5", Gate(metric="copa/2-shot.accuracy", operator=">=", number=0.5)),
+        ("cost_usd <= 1", Gate(metric="cost_usd", operator="<=", number=1.0)),
     ],
 )
 def test_conditions_that_are_read(text: str, gate: Gate) -> None:
     assert parse_gate(text) == gate
+    assert not gate.is_statement
+
+
+@pytest.mark.parametrize(
+    ("text", "operator", "margin"),
+    [
+        ("faq.token_f1 not significantly worse", "not significantly worse", 0.0),
+        ("faq.token_f1  not  significantly\tworse  than  baseline ", "not significantly worse", 0.0),
+        ("faq.token_f1 not significantly worse by 0.02", "not significantly worse", 0.02),
+        ("faq.token_f1 not significantly worse than baseline by .5", "not significantly worse", 0.5),
+        ("faq.token_f1 significantly better", "significantly better", 0.0),
+        ("faq.token_f1 significantly better than baseline by 1e-3", "significantly better", 0.001),
+    ],
+)
+def test_statements_that_are_read(text: str, operator: Statement, margin: float) -> None:
+    gate = parse_gate(text, known=["faq.token_f1"])
+    assert gate == Gate(metric="faq.token_f1", operator=operator, number=margin, from_baseline=True)
+    assert gate.is_statement
 
 
 @pytest.mark.parametrize(
@@ -79,6 +107,21 @@ def test_conditions_that_are_read(text: str, gate: Gate) -> None:
         ("recall@10 > baseline - 0.1 and x > 1", "after the value comes nothing, not 'and' (character 28)"),
         ("recall@10 > baseline() ", "not '()' (character 21)"),
         ("__import__('os').system('x') > 1", "(character 11)"),
+        ("a/b > 1", "it begins with a measure such as recall@10, not 'a/b' (character 1)"),
+        (
+            "f1 not worse",
+            "after 'f1' comes 'not significantly worse' or 'significantly better', not 'not' (character 4)",
+        ),
+        ("f1 significantly worse", "or 'significantly better', not 'significantly' (character 4)"),
+        ("f1 not significantly better", "comes 'not significantly worse' or 'significantly better', not 'not'"),
+        ("f1 significant better", "or 'significantly better', not 'significant' (character 4)"),
+        ("f1 not significantly worse by", "after 'by' comes a number, and there it ends"),
+        ("f1 not significantly worse by -0.1", "after 'by' comes a number, not '-0.1' (character 31)"),
+        ("f1 not significantly worse by 2%", "after 'by' comes a number, not '2%' (character 31)"),
+        ("f1 not significantly worse by 0.1 and", "after the margin comes nothing, not 'and' (character 35)"),
+        ("f1 not significantly worse 0.1", "after 'not significantly worse' comes nothing but by and a number"),
+        ("f1 significantly better than it", "comes nothing but by and a number, not 'than' (character 25)"),
+        ("f1 significantly better by 1e999", "1e999 is too large a number"),
     ],
 )
 def test_what_is_no_condition_is_told_with_its_place_and_an_example(text: str, message: str) -> None:
@@ -105,12 +148,18 @@ def test_the_data_set_stands_before_the_last_dot() -> None:
     assert (gate.dataset, gate.measure) == (None, "recall@10")
 
 
-@given(GATES)
+@given(GATES | STATEMENTS)
 def test_what_is_written_is_read_as_the_same(gate: Gate) -> None:
     assert parse_gate(str(gate)) == gate
 
 
-@given(st.text(alphabet="ab@.10 ><=+-e%baseline\n", max_size=30))
+@given(
+    st.text(alphabet="ab@.10 ><=+-e%/baseline\n", max_size=30)
+    | st.lists(
+        st.sampled_from(["f1", "not", "significantly", "worse", "better", "than", "baseline", "by", "0.1", ">"]),
+        max_size=8,
+    ).map(" ".join)
+)
 def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
     try:
         gate = parse_gate(text)
@@ -202,6 +251,73 @@ def test_a_missing_baseline_or_interval_is_told() -> None:
         parse_gate("f1 > baseline").judge(0.5)
     with pytest.raises(UsageError, match="asks for an interval of the difference"):
         parse_gate("f1 > baseline").judge(0.5, baseline=0.4, significant=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "interval", "differs", "passed", "said"),
+    [
+        # value 0.40, baseline 0.42; higher is better
+        ("f1 not significantly worse", (-0.05, 0.01), None, True, "not significantly worse"),
+        ("f1 not significantly worse", (-0.03, -0.01), None, False, "significantly worse"),
+        ("f1 not significantly worse", (-0.03, -0.01), False, True, "not significantly worse"),  # the test decides
+        ("f1 not significantly worse", (-0.05, 0.01), True, False, "significantly worse"),
+        ("f1 not significantly worse by 0.02", (-0.03, -0.01), True, True, "not significantly worse by 0.02"),
+        ("f1 not significantly worse by 0.005", (-0.03, -0.01), True, False, "significantly worse by 0.005"),
+        ("f1 not significantly worse by 0.005", (-0.03, -0.01), False, True, "not significantly worse by 0.005"),
+        ("f1 significantly better", (-0.03, -0.01), True, False, "not significantly better"),
+        ("f1 significantly better", (0.01, 0.03), True, False, "not significantly better"),  # it is lower after all
+        ("f1 significantly better", (-0.03, 0.01), None, False, "not significantly better"),
+    ],
+)
+def test_a_statement_is_about_more_than_chance(
+    text: str, interval: tuple[float, float], differs: bool | None, passed: bool, said: str
+) -> None:
+    verdict = parse_gate(text).judge(0.40, baseline=0.42, interval=interval, differs=differs)
+    assert verdict.passed == passed
+    assert verdict.reason.startswith("f1 0.400, baseline 0.420 (-0.020, 95 % ")
+    assert verdict.reason.endswith(f"): {said}")
+
+
+def test_better_is_lower_where_lower_is_better() -> None:
+    better = parse_gate("loss significantly better")
+    worse = parse_gate("loss not significantly worse")
+    for differs in (True, None):
+        falls = {"baseline": 2.5, "interval": (-0.6, -0.4), "differs": differs}
+        assert better.judge(2.0, higher_is_better=False, **falls).passed
+        assert worse.judge(2.0, higher_is_better=False, **falls).passed
+        assert not better.judge(2.0, **falls).passed
+        assert not worse.judge(2.0, **falls).passed
+
+
+def test_a_margin_counts_towards_its_own_side() -> None:
+    rises = {"baseline": 0.3, "interval": (0.05, 0.15), "differs": True}
+    assert parse_gate("f1 significantly better by 0.04").judge(0.4, **rises).passed
+    assert not parse_gate("f1 significantly better by 0.06").judge(0.4, **rises).passed
+    assert parse_gate("f1 not significantly worse by 0.06").judge(0.4, **rises).passed
+
+
+@pytest.mark.parametrize("operator", ["not significantly worse", "significantly better"])
+@pytest.mark.parametrize(
+    ("value", "interval"), [(math.nan, (0.1, 0.2)), (0.5, (math.nan, math.nan))], ids=["value", "interval"]
+)
+def test_what_is_no_number_meets_no_statement(operator: str, value: float, interval: tuple[float, float]) -> None:
+    verdict = parse_gate(f"f1 {operator}").judge(value, baseline=0.4, interval=interval, differs=False)
+    assert not verdict.passed
+    assert verdict.reason.endswith("that is no number")
+
+
+def test_the_words_name_the_confidence() -> None:
+    verdict = parse_gate("f1 >= baseline").judge(0.5, baseline=0.4, interval=(0.05, 0.15), confidence=0.9)
+    assert verdict.reason == "f1 0.500 >= baseline 0.400 (+0.100, 90 % +0.050 to +0.150)"
+    verdict = parse_gate("f1 significantly better").judge(0.5, baseline=0.4, interval=(0.05, 0.15), confidence=0.9)
+    assert verdict.reason == "f1 0.500, baseline 0.400 (+0.100, 90 % +0.050 to +0.150): significantly better"
+
+
+def test_a_statement_needs_a_baseline_and_an_interval() -> None:
+    with pytest.raises(UsageError, match="'f1 significantly better' asks for a baseline"):
+        parse_gate("f1 significantly better").judge(0.5)
+    with pytest.raises(UsageError, match="asks for an interval of the difference"):
+        parse_gate("f1 not significantly worse").judge(0.5, baseline=0.4)
 
 
 @given(GATES, NUMBER, NUMBER)

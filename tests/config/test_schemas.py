@@ -7,6 +7,7 @@ import pytest
 
 from genai.config import schemas
 from genai.config.embed_finetune import EmbedFinetuneConfig
+from genai.config.eval import EvalConfig
 from genai.config.finetune import FinetuneConfig
 from genai.config.index import IndexConfig
 from genai.config.pretrain import PretrainConfig
@@ -24,6 +25,7 @@ def test_jobs_and_their_config_classes() -> None:
     assert schema_of("pretrain") is PretrainConfig
     assert schema_of("embed-finetune") is EmbedFinetuneConfig
     assert schema_of("index") is IndexConfig
+    assert schema_of("eval") is EvalConfig
     assert job_of(FinetuneConfig) == "finetune"
     assert job_of(dict) is None
     assert set(HOOKS) <= set(SCHEMAS.values())
@@ -35,7 +37,7 @@ def test_an_unknown_job_is_suggested() -> None:
     assert near.value.fix == "did you mean 'finetune'?"
     with pytest.raises(UsageError) as far:
         schema_of("xyz")
-    assert far.value.fix == "jobs: finetune, pretrain, embed-finetune, index, serve"
+    assert far.value.fix == "jobs: finetune, pretrain, embed-finetune, index, serve, eval"
 
 
 def test_the_folder_tells_the_job_and_else_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +69,19 @@ def test_an_index_is_told_by_its_keys() -> None:
 )
 def test_embedding_finetuning_is_told_by_its_model_and_its_keys(values: dict[str, Any]) -> None:
     assert guess_job(Path("elsewhere/faq.yaml"), tree(values)) == "embed-finetune"
+
+
+@pytest.mark.parametrize(
+    ("values", "job"),
+    [
+        ({"target": "gallery:x", "datasets": []}, "eval"),
+        ({"target": "gallery:x", "lm_eval": {}}, "eval"),
+        ({"models": [], "icl_tasks": "tasks.yaml", "max_seq_len": 1, "precision": "fp32", "seed": 1}, "eval"),
+        ({"model": {}, "train_loader": {}, "icl_tasks": []}, "finetune"),
+    ],
+)
+def test_an_evaluation_is_told_by_what_is_asked(values: dict[str, Any], job: str) -> None:
+    assert guess_job(Path("elsewhere/faq.yaml"), tree(values)) == job
 
 
 @pytest.mark.parametrize(

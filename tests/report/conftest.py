@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,8 +26,31 @@ from genai.report import (
     TrainingReport,
     TrialRow,
 )
+from genai.report.evaluation_contents import (
+    AnswerCell,
+    ComparisonReport,
+    CostRow,
+    DifferenceRow,
+    EvaluationReport,
+    ExampleCard,
+    FaultRow,
+    GateRow,
+    MeasureRow,
+    ScoreCell,
+    SliceRow,
+    Verdict,
+)
 
 HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real Chromium. No longer than a module: while it lives, its event loop keeps others from being run."""
+    from browser_pages import launched
+
+    with launched() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -209,4 +234,162 @@ def retrieval_report() -> RetrievalReport:
         config=f"model: {HOSTILE}\nkey: env:TOKEN\n",
         inputs={"data": {"pairs": 1280}},
         environment={"python": "3.11"},
+    )
+
+
+def measure_row(target: str, metric: str, value: float, **changes: Any) -> MeasureRow:
+    """A measure on the data set faq, in the middle of its interval."""
+    values: dict[str, Any] = {
+        "target": target,
+        "dataset": "faq",
+        "metric": metric,
+        "value": value,
+        "low": value - 0.1,
+        "high": value + 0.1,
+        "num": 60,
+        **changes,
+    }
+    return MeasureRow(**values)
+
+
+def difference_row(before: float, after: float, **changes: Any) -> DifferenceRow:
+    """A difference that is significant."""
+    values: dict[str, Any] = {
+        "baseline": before,
+        "value": after,
+        "difference": after - before,
+        "low": after - before - 0.2,
+        "high": after - before + 0.2,
+        "p_value": 0.0004,
+        "significant": True,
+        "wins": 28,
+        "losses": 7,
+        "ties": 24,
+        "needed": 11_002,
+        **changes,
+    }
+    return DifferenceRow(**values)
+
+
+def example_card(number: int, before: float, after: float, text: str = "") -> ExampleCard:
+    """An example of the data set faq or sums, with the answers of three targets."""
+    verdict: Verdict = "tied" if before == after else "won" if after > before else "lost"
+    fails = number == 2
+    return ExampleCard(
+        dataset="sums" if number >= 6 else "faq",
+        id=f"q{number}",
+        question=f"Question {number}? {text}",
+        expected=[f"right {number}"],
+        answers=[
+            AnswerCell(target="base", text=f"base says {number}", scores={"token_f1": ScoreCell(value=before)}),
+            AnswerCell(
+                target="tuned",
+                text=None if fails else f"tuned says {number} {text}",
+                error=f"HTTP 500 {HOSTILE}" if fails else None,
+                scores={}
+                if fails
+                else {"token_f1": ScoreCell(value=after, note="three words are missing"), "nll": ScoreCell()},
+                verdicts={} if fails else {"token_f1": verdict},
+                latency_s=0.52,
+                usd=0.001,
+            ),
+            AnswerCell(
+                target="other",
+                text=f"other says {number}",
+                scores={"token_f1": ScoreCell(unscored=f"the judge said nonsense {HOSTILE}")}
+                if number == 4
+                else {"token_f1": ScoreCell(value=before)},
+                verdicts={} if number == 4 else {"token_f1": "tied"},
+            ),
+        ],
+        slices={"topic": ("floors", HOSTILE)[number % 2]},
+        synthetic=number == 5,
+    )
+
+
+@pytest.fixture
+def evaluation_report() -> EvaluationReport:
+    """Two targets beside a baseline, with everything that a report can hold."""
+    slices = [
+        SliceRow(column="topic", value="roofs", num=9, measured=0.4, low=0.3, high=0.5),
+        SliceRow(column="topic", value=HOSTILE, num=20, measured=0.7, low=0.5, high=0.8),
+        *(SliceRow(column="year", value=str(year), num=4, measured=0.8, low=0.6, high=0.9) for year in range(13)),
+    ]
+    measures = [
+        measure_row("base", "token_f1", 0.379),
+        measure_row("base", "latency_s", 1.57, unit="s", higher_is_better=False),
+        measure_row(
+            "tuned",
+            "token_f1",
+            0.741,
+            low=0.612,
+            high=0.861,
+            num=58,
+            num_failed=2,
+            num_unscored=1,
+            notes=[f"only 9 examples {HOSTILE}"],
+            slices=slices,
+            difference=difference_row(0.379, 0.741, low=0.159, high=0.55),
+        ),
+        measure_row(
+            "tuned",
+            "latency_s",
+            1.07,
+            unit="s",
+            higher_is_better=False,
+            difference=difference_row(1.57, 1.07, needed=None),
+        ),
+        measure_row("other", "token_f1", 0.586, difference=difference_row(0.379, 0.586, significant=False)),
+        measure_row("other", "helpfulness", 0.7, trusted=False),
+        measure_row("tuned", "perplexity", 23.1, dataset="sums", low=20.0, high=27.0, higher_is_better=False),
+    ]
+    cards = [example_card(1, 0.2, 0.9, HOSTILE), example_card(2, 0.5, 0.0), example_card(4, 0.5, 0.5)]
+    return EvaluationReport(
+        run_name="faq-eval",
+        status="failed",
+        targets=["tuned", "other"],
+        baseline="base",
+        data="faq, sums",
+        started_at="2026-11-22T01:48:41+00:00",
+        facts={"examples": "900"},
+        gates=[
+            GateRow(gate="cost_usd <= 1", target="all targets", passed=True, reason="cost_usd 0.020 <= 1"),
+            GateRow(
+                gate="faq.token_f1 >= 0.9",
+                target="tuned",
+                passed=False,
+                reason=f"faq.token_f1 0.741 is not >= 0.9 {HOSTILE}",
+            ),
+        ],
+        measures=measures,
+        averages={"tuned": {"default_average": 0.412}, "other": {}},
+        costs=[
+            CostRow(name="tuned", prompt_tokens=400, completion_tokens=100, usd=0.02),
+            CostRow(name="judge", prompt_tokens=10, completion_tokens=20, usd=None),
+        ],
+        facts_of_data={"data set faq": "900 examples"},
+        failures=[FaultRow(what="tuned", reason=f"HTTP 500 {HOSTILE}", num=12, examples=["faq q2"])],
+        unscored=[FaultRow(what="token_f1", reason=f"nonsense {HOSTILE}", num=1, examples=["faq q4"])],
+        examples=cards,
+        num_examples=900,
+        warnings=[f"a row was left out {HOSTILE}"],
+        config=f"target: {HOSTILE}\nkey: env:TOKEN\n",
+        inputs={"targets": {"tuned": {"reference": "runs:faq"}}},
+    )
+
+
+@pytest.fixture
+def comparison_report() -> ComparisonReport:
+    """Eight examples of two data sets, one of them lost, three won."""
+    scores = [(0.5, 0.5), (0.2, 0.9), (0.5, 0.0), (0.9, 0.1), (0.5, 0.5), (0.3, 0.4), (0.0, 1.0), (0.6, 0.6)]
+    cards = [example_card(number, *both, HOSTILE if number == 3 else "") for number, both in enumerate(scores)]
+    return ComparisonReport(
+        run_name="faq-base and faq-lora",
+        first="base",
+        second="tuned",
+        facts={"examples": "8"},
+        measures=[measure_row("tuned", "token_f1", 0.5, difference=difference_row(0.44, 0.5))],
+        left_out=[f"sums: only base measured it {HOSTILE}"],
+        examples=cards,
+        num_examples=8,
     )

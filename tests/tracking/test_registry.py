@@ -87,6 +87,46 @@ def test_an_alias_names_a_version_until_it_is_moved_or_rolled_back(tmp_path: Pat
     ]
 
 
+def test_an_alias_keeps_the_evaluation_that_it_rests_on(tmp_path: Path) -> None:
+    for run in ("first", "second"):
+        add(tmp_path, run=run)
+    assert registry.standing_of(tmp_path, "faq", "production") is None
+    registry.set_alias(tmp_path, "faq", "production", 1, eval_run="eval-1")
+    registry.set_alias(tmp_path, "faq", "production", 2)
+    registry.set_alias(tmp_path, "faq", "production", 2, eval_run="eval-2")
+    registry.set_alias(tmp_path, "faq", "production", 2)
+    registry.set_alias(tmp_path, "faq", "production", 2, eval_run="eval-2")
+    history = registry.alias_history(tmp_path, "faq")
+    assert [(each.version, each.eval_run) for each in history] == [(1, "eval-1"), (2, None), (2, "eval-2")]
+    assert registry.rollback_alias(tmp_path, "faq").version == 1, "what was measured again is no other version"
+    standing = registry.standing_of(tmp_path, "faq", "production")
+    assert standing is not None
+    assert (standing.version, standing.eval_run) == (1, "eval-1")
+
+
+def test_a_run_that_an_alias_rests_on_stays(tmp_path: Path) -> None:
+    for run in ("first", "second"):
+        add(tmp_path, run=run)
+    registry.set_alias(tmp_path, "faq", "production", 1, eval_run="eval-1")
+    with pytest.raises(UsageError, match="rests on the evaluation 'eval-1'"):
+        registry.refuse_if_named(tmp_path, "eval-1")
+    registry.set_alias(tmp_path, "faq", "production", 2, eval_run="eval-2")
+    registry.refuse_if_named(tmp_path, "eval-1")
+
+
+def test_aliases_of_an_older_genai_are_read(tmp_path: Path) -> None:
+    add(tmp_path)
+    file = tmp_path / ".registry" / "faq" / "aliases.json"
+    old = {"alias": "production", "version": 1, "action": "set", "at": "2026-01-01T00:00:00+00:00"}
+    file.write_text(json.dumps({"format": 1, "history": [old]}))
+    assert registry.aliases(tmp_path, "faq") == {"production": 1}
+    standing = registry.standing_of(tmp_path, "faq", "production")
+    assert standing is not None and standing.eval_run is None
+    file.write_text(json.dumps({"format": 3, "history": [old]}))
+    with pytest.raises(DataError, match="was written by a newer genai"):
+        registry.aliases(tmp_path, "faq")
+
+
 @pytest.mark.parametrize(
     ("text", "message", "fix"),
     [

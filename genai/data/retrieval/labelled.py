@@ -58,7 +58,7 @@ def read_labelled(path: str, *, open_table: OpenTable | None = None) -> list[Lab
         elif found := list(_faults(record.values)):
             problems.extend(Problem(message=message, where=record.source, fix=fix) for message, fix in found)
         else:
-            relevant = _grades(record.values["relevant"])
+            relevant = grades_of(record.values["relevant"])
             rows.append(
                 LabelledRow(query=record.values["query"], relevant=relevant, values=record.values, source=record.source)
             )
@@ -92,7 +92,15 @@ def _faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     query = values.get("query")
     if not isinstance(query, str) or not query.strip():
         yield "there is no text in 'query'", None
-    relevant = values.get("relevant")
+    yield from relevant_faults(values.get("relevant"))
+    if not isinstance(values.get("filter"), str | Mapping | list | None):
+        yield "'filter' is no filter", 'e.g. "topic=floors"'
+    if not isinstance(values.get("tenant"), str | None):
+        yield "'tenant' is no text", None
+
+
+def relevant_faults(relevant: Any) -> Iterator[tuple[str, str | None]]:
+    """What is wrong with the value of a column `relevant`, and the way out."""
     if isinstance(relevant, Mapping):
         graded = {
             name: grade for name, grade in relevant.items() if grade is not None
@@ -103,13 +111,10 @@ def _faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
             yield "nothing in 'relevant' has a grade above 0", "leave out queries without an answer"
     elif not (names := _as_list(relevant)) or not all(_is_name(name) for name in names):
         yield "'relevant' names nothing that should be found", 'e.g. "relevant": ["faq-17"]'
-    if not isinstance(values.get("filter"), str | Mapping | list | None):
-        yield "'filter' is no filter", 'e.g. "topic=floors"'
-    if not isinstance(values.get("tenant"), str | None):
-        yield "'tenant' is no text", None
 
 
-def _grades(relevant: Any) -> dict[str, float]:
+def grades_of(relevant: Any) -> dict[str, float]:
+    """Name -> grade, of a value of the column `relevant` that has no faults."""
     if isinstance(relevant, Mapping):
         return {str(name): float(grade) for name, grade in relevant.items() if grade is not None and grade > 0}
     return {str(name): 1.0 for name in _as_list(relevant)}

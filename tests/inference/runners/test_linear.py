@@ -28,6 +28,16 @@ def test_bfloat16_is_the_same_packed_or_not(rows: int, with_bias: bool) -> None:
 
 
 @pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_float32_is_the_same_packed_or_not(rows: int, with_bias: bool) -> None:
+    weight_OI, bias_O = random_layer(torch.float32)
+    x_TI = torch.randn(rows, 52)
+    found_TO = make_linear(weight_OI, bias_O if with_bias else None, "fp32")(x_TI)
+    expected_TO = F.linear(x_TI, weight_OI, bias_O if with_bias else None)
+    torch.testing.assert_close(found_TO, expected_TO, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("kind", [Int8Linear, WeightOnlyLinear])
 def test_eight_bits_lose_no_more_than_rounding_the_weights_does(rows: int, kind: type[Int8Linear]) -> None:
     if kind is Int8Linear and not linear._has_int8("cpu"):
@@ -60,7 +70,9 @@ def test_weights_in_eight_bits_take_a_quarter_of_float32() -> None:
     assert make_linear(weight_OI, None, "int8").num_bytes < 0.27 * PlainLinear(weight_OI, None).num_bytes
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("int8", torch.float32)])
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32), ("int8", torch.float32)]
+)
 def test_without_the_operators_a_plainer_way_is_taken(
     precision: linear.Precision, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,16 +9,14 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from genai.config.embed_finetune import GeneratorConfig
-from genai.errors import DataError, GenaiError
-from genai.storage.atomic import explain_full_disk, free_bytes
+from genai.storage.atomic import explain_full_disk
+from genai.storage.sqlite_faults import BUSY_S, explain_sqlite
 
-BUSY_S = 60.0
-"""How long another process that writes is waited for."""
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY,           -- hash of generator, prompt, seed and sampling
@@ -119,26 +117,8 @@ def answers_there(path: Path, keys: Iterable[str]) -> set[str]:
         return set(cache.get(keys))
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into one line that says what to do."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        said = str(error)
-        if "full" in said or "disk I/O" in said:
-            what = f"cannot write {path}: {said} ({free_bytes(path)} bytes free)"
-            raise GenaiError(what, fix="make room on that disk, then start again: nothing was lost") from error
-        if "locked" in said:
-            what = f"another process kept writing {path} for {BUSY_S:g} s"
-            raise GenaiError(what, fix="wait until it is done") from error
-        if "unable to open" in said or "readonly" in said:
-            raise GenaiError(f"{path} cannot be opened: {said}", fix="see who owns it") from error
-        raise DataError(
-            f"the file of answers is damaged, or another file: {said}",
-            where=str(path),
-            fix="remove it; the queries are made again",
-        ) from error
+def _explained(path: Path) -> AbstractContextManager[None]:
+    return explain_sqlite(path, what="the file of answers", fix="remove it; the queries are made again")
 
 
 def _storable(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Evaluations that another product carries out, each behind one door."""

@@ -1,0 +1,1 @@
+"""Models that judge answers: rubrics, prompts, verdicts, panels, and how far they agree with people."""

@@ -1,0 +1,1 @@
+"""How outcomes are scored, one metric a file; `registry` finds them by name."""

@@ -1,0 +1,69 @@
+"""SIGINT and SIGTERM as a wish that work on an event loop meets; a second one ends the process at once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from genai.errors import StoppedError
+
+
+class Stop:
+    """Whether somebody wants the work to end; made on the event loop that does it."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self._signal_number: int = signal.SIGTERM
+
+    def ask(self, signal_number: int = signal.SIGTERM) -> None:
+        """Want it to end, as if by this signal; to be called on the loop."""
+        self._signal_number = signal_number
+        self._asked.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether it was asked for."""
+        return self._asked.is_set()
+
+    async def wait(self) -> None:
+        """Until it is asked for."""
+        await self._asked.wait()
+
+    def error(self, what: str) -> StoppedError:
+        """What to raise once the work has ended.
+
+        Args:
+            what: was stopped.
+        """
+        fix = "start it again: it goes on where it was"
+        return StoppedError(f"{what} was stopped", signal_number=self._signal_number, fix=fix)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """A `Stop` that signals ask until the block is left; in another thread than the main one they go elsewhere.
+
+    To be entered on an event loop.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    loop = asyncio.get_running_loop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.asked:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        loop.call_soon_threadsafe(stop.ask, number)
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""What is asked: servers over HTTP, and answers that were logged earlier."""
