@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .eval_text import comparison_text, leaderboard_text, metrics_text, summary
+from .eval_text import comparison_text, embeddings_text, leaderboard_text, metrics_text, summary
 from .options import JobGroup, common_options, examples, job_options
 from .output import Output
 
@@ -97,3 +97,30 @@ def metrics(output: Output) -> None:
 
     listed = eval_metrics.listed()
     output.result(metrics_text(listed), {"metrics": listed})
+
+
+@command.command(
+    short_help="How like two sets are, by their embeddings.",
+    epilog=examples(
+        "genai eval embeddings real.npy made.npy",
+        "genai eval embeddings --probabilities classes.npy",
+    ),
+)
+@click.argument("first", type=click.Path(path_type=Path), required=False, metavar="[REAL.npy")
+@click.argument("second", type=click.Path(path_type=Path), required=False, metavar="MADE.npy]")
+@click.option(
+    "--probabilities",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A classifier's probabilities, (rows, classes): the inception-style score, from 1 to the number of classes.",
+)
+@common_options
+def embeddings(first: Path | None, second: Path | None, probabilities: Path | None, output: Output) -> None:
+    """The Fréchet distance of two sets of images or texts, from files of their embeddings: (rows, dimensions) each.
+
+    Which encoder made them is for you to say; figures of different encoders cannot be compared.
+    """
+    from genai.jobs import eval_embeddings
+
+    scores = eval_embeddings.score(first, second, probabilities=probabilities)
+    output.result(embeddings_text(scores), scores.to_json())

@@ -13,6 +13,7 @@ from .output import format_table
 
 if TYPE_CHECKING:
     from genai.jobs.eval_compare import Compared, ExampleChange
+    from genai.jobs.eval_embeddings import EmbeddingScores
     from genai.jobs.eval_leaderboard import Board, BoardRow, Boards
     from genai.jobs.eval_rows import EvalResult, Measured
     from genai.jobs.models_promote import Promoted
@@ -215,6 +216,18 @@ def metrics_text(listed: Sequence[Mapping[str, Any]]) -> str:
 
 
 # --- aliases ----------------------------------------------------------------------------------------------------------
+
+
+def embeddings_text(scores: EmbeddingScores) -> str:
+    """Of `genai eval embeddings`."""
+    lines = []
+    if (found := scores.frechet) is not None:
+        sizes = f"{found.num_first:,} and {found.num_second:,} rows of {found.num_dimensions:,} numbers"
+        lines.append(("frechet", f"{found.distance:.6g} between {sizes}"))
+        lines += [("", found.note)] if found.note else []
+    if scores.inception is not None:
+        lines.append(("inception", f"{scores.inception:.6g}"))
+    return _aligned(lines)
 
 
 def promotion_text(done: Promoted) -> str:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from genai.config.eval import EvalConfig
 from genai.config.loading import Loaded
-from genai.errors import GateError
+from genai.errors import GateError, UsageError
 from genai.evaluation.costing import total
 from genai.evaluation.engines.lm_eval import run_lm_eval
 from genai.evaluation.files import EXAMPLES_FILE, RESULT_FILE, result_to_json, write_examples, write_result
@@ -30,7 +30,7 @@ from genai.evaluation.judges.calibration import Calibration, calibrate_all
 from genai.evaluation.judges.kept import KeptTarget
 from genai.evaluation.junit import write_junit
 from genai.evaluation.measuring import correct, measure
-from genai.evaluation.records import EvalResult, Measured, Outcome, Scored, Usage
+from genai.evaluation.records import EvalResult, GateOutcome, Measured, Outcome, Scored, Usage
 from genai.evaluation.running import collect
 from genai.evaluation.stopping import Stop, stop_on_signals
 from genai.evaluation.store import AnswerStore, open_store, scope_of
@@ -141,7 +141,7 @@ class _Evaluation:
         self._note_inputs(targets)
         with ExitStack() as stack:
             stop = stack.enter_context(stop_on_signals())
-            kept = stack.enter_context(open_store(cache_dir() / "answers" / ANSWERS))
+            kept = stack.enter_context(open_store(cache_dir() / "answers" / "eval" / ANSWERS))
             of_run = stack.enter_context(open_store(self._directory.path / ANSWERS))
             for judge in self._inputs.judges.values():
                 store = of_run if judge.target.fingerprint is None else kept
@@ -263,9 +263,7 @@ class _Evaluation:
             targets=tuple(targets),
             baseline=self._baseline_name,
             measured=tuple(measured),
-            gates=tuple(
-                judge_gates(self._config.gates, measured, totals, targets=targets, statistics=self._config.statistics)
-            ),
+            gates=tuple(each for gate in self._config.gates for each in self._judge(gate, measured, totals)),
             usage=usage,
             num_examples=self._num_examples,
             fingerprints=self._fingerprints,
@@ -277,6 +275,16 @@ class _Evaluation:
             seconds=seconds,
         )
         return self._write(result)
+
+    def _judge(self, gate: str, measured: list[Measured], totals: Mapping[str, float]) -> list[GateOutcome]:
+        """One gate for every target. What it names was checked before the start but for tasks of lm-eval: a gate on
+        what these did not measure does not hold, and takes no result with it.
+        """
+        targets = [party.name for party in self._inputs.targets]
+        try:
+            return judge_gates([gate], measured, totals, targets=targets, statistics=self._config.statistics)
+        except UsageError as error:
+            return [GateOutcome(gate=gate, target=name, passed=False, reason=str(error)) for name in targets]
 
     @property
     def _baseline_name(self) -> str | None:

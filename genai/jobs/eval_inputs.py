@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from genai.config.checks_eval import metrics_of
 from genai.config.eval import DatasetConfig, DatasetKind, EvalConfig, GauntletConfig, IclTaskConfig, MetricConfig
-from genai.config.gates import Gate
+from genai.config.gates import Gate, parse_gate
 from genai.config.icl_files import load_gauntlet, load_icl_tasks
 from genai.config.loading import Loaded
 from genai.errors import DataError, UsageError
@@ -280,15 +279,16 @@ def _gauntlet(loaded: Loaded[EvalConfig], labels: Sequence[str], problems: Probl
 
 
 def _gates(config: EvalConfig, suites: Sequence[Suite], problems: Problems, *, has_baseline: bool) -> list[Gate]:
-    """The gates, each of which names something that is measured; of tasks of lm-eval that turns out at the end."""
+    """The gates, each of which names something that is measured. What tasks of lm-eval measure turns out at the end."""
     known = known_names({suite.name: list(suite.metrics) for suite in suites}, TOTALS)
-    tasks = set() if config.lm_eval is None else {Path(task).stem for task in config.lm_eval.tasks}
+    names = {suite.name for suite in suites}
     gates = []
     for number, text in enumerate(config.gates):
-        if text.strip().partition(".")[0] in tasks:
-            continue
         with problems.at(f"gates.{number}"):
-            gates.append(check_gate(text, known, totals=TOTALS, has_baseline=has_baseline))
+            gate = parse_gate(text)
+            if config.lm_eval is None or gate.dataset is None or gate.dataset in names:
+                gate = check_gate(text, known, totals=TOTALS, has_baseline=has_baseline)
+            gates.append(gate)
     return gates
 
 

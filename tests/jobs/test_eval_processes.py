@@ -55,7 +55,7 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", _CODE, "eval", "job.yaml", "--run-name", "sums", *words],
         cwd=folder,
-        env={**os.environ, "ADDER_KEY": "key-of-the-adder-123", "GENAI_CACHE_DIR": str(folder / "cache")},
+        env={**os.environ, "ADDER_KEY": "key-of-the-adder-123", "GENAI_CACHE": str(folder / "cache")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
