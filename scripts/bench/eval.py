@@ -1,6 +1,6 @@
 """What `genai eval` makes of an engine: a server that it asks, and likelihoods of a model in its own process.
 
-    python scripts/bench/eval.py                         both parts (some ten minutes on two cores)
+    python scripts/bench/eval.py                         both parts (twenty minutes on two cores)
     python scripts/bench/eval.py --quick --json          fewer questions and texts, one JSON object, under a minute
     python scripts/bench/eval.py --parts endpoint        one of them
 
@@ -30,11 +30,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer questions and texts, fewer rounds")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="by default both")
+    parser.add_argument("--rounds", type=int, help="by default 5 of endpoint and 2 of perplexity")
     options = parser.parse_args()
     size = "quick" if options.quick else "full"
     report = {"benchmark": "eval", "size": size, **environment(PACKAGES)}
     for part in options.parts:
-        report[part] = import_module(PARTS[part]).measure(size)
+        report[part] = import_module(PARTS[part]).measure(size, options.rounds)
     print(json.dumps(report) if options.json else table(report, options.parts))
 
 

@@ -26,9 +26,14 @@ GOAL = 0.95
 """Of the bare load generator's tokens a second."""
 
 
-def measure(size: str) -> dict[str, Any]:
-    """Both sides in turn, each round the other one first."""
-    settings = SIZES[size]
+def measure(size: str, rounds: int | None = None) -> dict[str, Any]:
+    """Both sides in turn, each round the other one first.
+
+    Args:
+        size: full or quick.
+        rounds: by default what belongs to the size.
+    """
+    settings = {**SIZES[size], **({"rounds": rounds} if rounds else {})}
     with Server(MODEL, {"precision": "bf16"}) as server, tempfile.TemporaryDirectory(prefix="bench-eval-") as folder:
         sides = Sides(server, Path(folder), settings)
         for name in ("bare", "genai eval"):  # caches and connections of the server have seen something once
