@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genai.config.eval import EvalConfig, JudgeConfig, TargetConfig
-from genai.errors import DataError
+from genai.errors import DataError, MissingExtraError
 from genai.evaluation.files import EXAMPLES_FILE, RESULT_FILE, ExampleRow, read_examples, read_result
 from genai.evaluation.records import EvalResult, Example, Failure, Outcome
 from genai.jobs.eval_runs import content_of
@@ -119,9 +120,12 @@ def open_target(party: Party, config: EvalConfig, *, allow_code: bool, examples:
         from genai.evaluation.targets.endpoint import EndpointTarget
 
         return EndpointTarget(party.name, given, section=party.section)
+    assert given.model is not None
+    for package in ("torch", "transformers", "msgspec", "tokenizers"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, extra="serve", needed_for="running a model in this process")
     from genai.jobs.eval_models import ModelTarget
 
-    assert given.model is not None
     resolved = resolve_model(given.model, runs_dir=config.runs_dir)
     return ModelTarget(
         party.name, given, resolved, num_threads=config.num_threads, allow_code=allow_code, section=party.section

@@ -51,9 +51,9 @@ def write(folder: Path, upstream: Upstream, **values: Any) -> None:
     (folder / "job.yaml").write_text(json.dumps(config))
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+def start(folder: Path, *words: str, code: str = _CODE) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", _CODE, "eval", "job.yaml", "--run-name", "sums", *words],
+        [sys.executable, "-W", "error", "-c", code, "eval", "job.yaml", "--run-name", "sums", *words],
         cwd=folder,
         env={**os.environ, "ADDER_KEY": "key-of-the-adder-123", "GENAI_CACHE": str(folder / "cache")},
         stdout=subprocess.PIPE,
@@ -73,6 +73,22 @@ def wait_for(upstream: Upstream, num: int) -> None:
     while len(upstream.requests) < num:
         assert time.monotonic() < deadline, len(upstream.requests)
         time.sleep(0.01)
+
+
+def test_an_endpoint_is_measured_without_torch(tmp_path: Path, upstream: Upstream) -> None:
+    """With nothing but the packages of the extra `eval`."""
+    absent = ("torch", "transformers", "msgspec", "tokenizers", "huggingface_hub", "pyarrow", "deltalake", "lm_eval")
+    prelude = f"""import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+    write(tmp_path, upstream)
+    end(start(tmp_path, code=prelude + _CODE))
+    result = json.loads((tmp_path / "runs/sums/result.json").read_text())
+    assert result["measured"][0]["value"] == 1.0
 
 
 def test_killed_it_asks_only_for_what_was_in_flight(tmp_path: Path, upstream: Upstream) -> None:
