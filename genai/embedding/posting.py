@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import email.utils
 import http.client
 import json
 import random
-import re
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +15,7 @@ from urllib.parse import urlsplit
 from genai.config.secrets import masked, resolve
 from genai.errors import CredentialsError, DataError, GenaiError, UsageError
 from genai.log import get_logger
+from genai.storage.http_words import retry_after, words_of
 
 ATTEMPTS = 6
 """How often a request is sent while the server is busy or does not answer."""
@@ -25,7 +24,6 @@ LONGEST_PAUSE_S = 60.0
 """A server that asks for a longer pause is not waited for."""
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _MAX_ANSWER_BYTES = 512 << 20
-_MAX_SAID = 200
 _log = get_logger(__name__)
 
 
@@ -115,7 +113,7 @@ def _attempt(to: Endpoint, data: bytes, key: str | None) -> bytes | _Refusal:
         with error:  # it is the answer as well, and holds the connection
             said = _said(error, key)
             if error.code in _TRANSIENT:
-                return _Refusal(f"HTTP {error.code}{said}", _retry_after(error.headers.get("Retry-After")))
+                return _Refusal(f"HTTP {error.code}{said}", retry_after(error.headers.get("Retry-After")))
             raise _explained(to, error.code, said) from None
     except (OSError, http.client.HTTPException) as error:
         return _Refusal(_reason(error, to.timeout_s))
@@ -146,32 +144,8 @@ def _said(error: urllib.error.HTTPError, key: str | None) -> str:
         text = error.read(1 << 16).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         return ""
-    try:
-        values = json.loads(text)
-    except ValueError:
-        return ""
-    for name in ("error", "message", "detail"):
-        if isinstance(values, dict) and name in values:
-            values = values[name]
-    if not isinstance(values, str):
-        return ""
-    if key:
-        values = values.replace(key, "***")
-    words = re.sub(r"\s+", " ", "".join(letter if letter.isprintable() else " " for letter in values)).strip()
-    return f", {masked(words[:_MAX_SAID])}" if words else ""
-
-
-def _retry_after(text: str | None) -> float | None:
-    """Seconds that a Retry-After asks for: a number of them, or a date (RFC 9110, 10.2.3)."""
-    if text is None:
-        return None
-    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text):
-        return float(text)
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - time.time())
+    words = words_of(text.replace(key, "***") if key else text)
+    return f", {masked(words)}" if words else ""
 
 
 def _reason(error: Exception, timeout_s: float) -> str:

@@ -43,11 +43,14 @@ from genai.jobs.eval_targets import EarlierRun, Party, open_target
 from genai.jobs.problems import named_keys
 from genai.jobs.training_run import held, name_of_run, write_beginning
 from genai.log import get_logger
-from genai.storage.atomic import cache_dir, safe_name
+from genai.storage.atomic import cache_dir, safe_name, write_json
+from genai.tracking.metrics import plain
 from genai.tracking.run import RunDirectory
 
 ANSWERS = "answers.sqlite"
 """In the run directory: answers of what nobody can fingerprint. Those of models lie in the cache, for all runs."""
+CALIBRATION = "calibration.json"
+"""In the run directory: how far judges agree with people."""
 T = TypeVar("T")
 _log = get_logger(__name__)
 
@@ -167,6 +170,8 @@ class _Evaluation:
         self._calibrations = await calibrate_all(metrics, self._inputs.human_scores)
         for calibration in self._calibrations:
             _log.info("%s", "\n".join(calibration.lines()))
+        if self._calibrations:
+            write_json(self._directory.path / CALIBRATION, plain([asdict(each) for each in self._calibrations]))
 
     async def _ask(
         self, party: Party, target: Target, kept: AnswerStore, of_run: AnswerStore, stop: Stop

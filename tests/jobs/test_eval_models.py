@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lm_eval_tasks
 import pytest
 
 from genai.config.eval import PriceConfig, SamplingConfig, TargetConfig
@@ -243,21 +244,8 @@ TOLERANCE = 1e-4
 """Relative, of perplexities; of scores absolute. Both in float32."""
 LENGTH = 96
 """So that the longest text is read in several windows."""
-CHOICES = [
-    ("The capital of France is", ["London", "Paris", "Rome"], 1),
-    ("Bricks are joined with", ["mortar", "butter", "sand paper"], 0),
-    ("A roof keeps out the", ["rain", "rent", "road"], 0),
-    ("Water freezes at zero degrees", ["Fahrenheit", "Kelvin", "Celsius"], 2),
-    ("The opposite of hot is", ["warm", "cold", "wet"], 1),
-    ("Seven days make a", ["week", "month of many days", "minute"], 0),
-    ("Oak is a kind of", ["stone", "tree", "metal"], 1),
-    ("A triangle has", ["two sides", "three sides", "five sides"], 1),
-]
-TEXTS = [
-    "A screed is a thin layer of sand and cement that is laid over a concrete floor, so that it is level. " * 6,
-    "Roof tiles are laid from the eaves upwards, each row over the one below, so that the rain runs off.",
-    "The gutter needs a slope; without one the water stands in it, freezes in winter, and bursts the joints.",
-]
+CHOICES = [(row["text"], row["choices"], row["label"]) for row in lm_eval_tasks.CHOICES]
+TEXTS = lm_eval_tasks.SENTENCES
 TASKS: dict[str, dict[str, Any]] = {
     "choices": {
         "output_type": "multiple_choice",

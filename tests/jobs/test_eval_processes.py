@@ -179,3 +179,32 @@ def test_a_judge_that_fails_is_told_and_never_a_score(tmp_path: Path, upstream: 
     assert (measured["value"], measured["num"], measured["num_unscored"]) == (1.0, NUM // 3, NUM - NUM // 3)
     assert not measured["trusted"]
     assert any("not scored" in note for note in measured["notes"])
+
+
+@pytest.mark.parametrize(("agrees", "code"), [(True, 0), (False, 3)])
+def test_a_judge_decides_a_gate_only_where_it_agrees_with_people(
+    tmp_path: Path, upstream: Upstream, agrees: bool, code: int
+) -> None:
+    """One judge scores as people do, the other the other way round; both find all answers of the target perfect."""
+
+    def answer(body: Any) -> Any:
+        if body["model"] == "adder":
+            return said("four")
+        found = re.search(r"answer number (\d+)", json.dumps(body))
+        score = 5 if found is None else 1 + int(found[1]) % 5
+        return said(json.dumps({"reason": "so it is", "score": score if agrees or found is None else 6 - score}))
+
+    upstream.answer = answer
+    people = [
+        {"prompt": "Well?", "answer": f"answer number {row}", "reference": "4", "score": 1 + row % 5}
+        for row in range(30)
+    ]
+    (tmp_path / "people.jsonl").write_text("".join(json.dumps(row) + "\n" for row in people))
+    judge = {"model": "judge", "endpoint": upstream.url, "calibration": {"path": "people.jsonl"}}
+    write(tmp_path, upstream, metrics=["judge"], judges={"gpt": judge}, gates=["sums.judge >= 0.9"])
+    _, told = end(start(tmp_path), code)
+    assert ("agrees with people" in told) == agrees
+    (calibration,) = json.loads((tmp_path / "runs/sums/calibration.json").read_text())
+    assert (calibration["passed"], calibration["num"]) == (agrees, 30)
+    result = json.loads((tmp_path / "runs/sums/result.json").read_text())
+    assert (result["measured"][0]["value"], result["measured"][0]["trusted"]) == (1.0, agrees)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import lm_eval_tasks
 import pytest
 from genai_servers import GenaiServer
 from served_gallery import KEY, MODEL, OTHER_KEY, serving_gallery
@@ -192,21 +193,8 @@ class TestCurl:
 
 LOGLIKELIHOOD_TOLERANCE = 2e-3
 """Of a whole text, in nats: both are fp32, but add up in another order."""
-QUESTIONS = [
-    ("The capital of France is", ["London", "Paris", "Rome"], 1),
-    ("Bricks are joined with", ["mortar", "butter", "sand paper"], 0),
-    ("A roof keeps out the", ["rain", "rent", "road"], 0),
-    ("Water freezes at zero degrees", ["Fahrenheit", "Kelvin", "Celsius"], 2),
-    ("The opposite of hot is", ["warm", "cold", "wet"], 1),
-    ("Seven days make a", ["week", "month", "minute"], 0),
-    ("Oak is a kind of", ["stone", "tree", "metal"], 1),
-    ("A triangle has", ["two sides", "three sides", "five sides"], 1),
-]
-TEXTS = [
-    "A screed is a thin layer of sand and cement that is laid over a concrete floor, so that it is level. " * 6,
-    "Roof tiles are laid from the eaves upwards, each row over the one below, so that the rain runs off.",
-    "The gutter needs a slope; without one the water stands in it, freezes in winter, and bursts the joints.",
-]
+QUESTIONS = [(row["text"], row["choices"], row["label"]) for row in lm_eval_tasks.CHOICES]
+TEXTS = lm_eval_tasks.SENTENCES
 BEGINNINGS = ["The capital of France is", "1, 2, 3, 4,", "A brick is", "Once upon a time"]
 TASKS: dict[str, dict[str, Any]] = {
     "choices": {

@@ -18,6 +18,12 @@ CHOICES: list[dict[str, Any]] = [
     {"text": "Oak is a kind of", "choices": ["stone", "tree", "metal"], "label": 1},
     {"text": "A triangle has", "choices": ["two sides", "three sides", "five sides"], "label": 1},
 ]
+SENTENCES = [
+    "A screed is a thin layer of sand and cement that is laid over a concrete floor, so that it is level. " * 6,
+    "Roof tiles are laid from the eaves upwards, each row over the one below, so that the rain runs off.",
+    "The gutter needs a slope; without one the water stands in it, freezes in winter, and bursts the joints.",
+]
+"""The first is longer than a short window."""
 TEXTS = [
     {"text": "A gutter needs a slope; without one the water stands in it, freezes in winter, and bursts the joints."},
     {"text": "Roof tiles are laid from the eaves upwards, each row over the one below, so that the rain runs off."},

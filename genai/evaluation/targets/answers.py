@@ -9,7 +9,8 @@ from typing import Any
 from genai.config.eval import PriceConfig
 from genai.evaluation.costing import price_of
 from genai.evaluation.records import Answer, Failure, Usage
-from genai.evaluation.targets.replies import Reply, words_of
+from genai.evaluation.targets.replies import Reply
+from genai.storage.http_words import words_of
 
 _BROKEN = frozenset({"error", "abort"})
 """Ends of an answer that is none (`genai serve` and vLLM say so)."""

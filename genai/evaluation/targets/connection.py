@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from genai.config.secrets import masked
 from genai.errors import CredentialsError, MissingExtraError, UsageError
 from genai.evaluation.records import Failure
-from genai.evaluation.targets.replies import Reply, words_of
-from genai.evaluation.targets.retrying import Refusal, retry_after
+from genai.evaluation.targets.replies import Reply
+from genai.evaluation.targets.retrying import Refusal
+from genai.storage.http_words import retry_after, words_of
 
 try:
     import aiohttp

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -93,20 +91,3 @@ class Patience:
             self._not_before = max(self._not_before, time.monotonic() + refusal.wait_s)
         if refusal.wait_s is None or refusal.wait_s < pause_s:
             await asyncio.sleep(pause_s)
-
-
-def retry_after(text: str | None) -> float | None:
-    """Seconds that a header Retry-After asks for: a number of them, or a date.
-
-    Source:
-        RFC 9110, section 10.2.3
-    """
-    if text is None:
-        return None
-    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text):
-        return float(text)
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - time.time())

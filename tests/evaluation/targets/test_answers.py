@@ -12,7 +12,8 @@ from genai.errors import MissingExtraError
 from genai.evaluation.records import Answer, Failure
 from genai.evaluation.targets.answers import joined, read_answer
 from genai.evaluation.targets.echoed import NoEchoError, likelihood_from, read_tokens, whole_likelihood
-from genai.evaluation.targets.replies import Reply, words_of
+from genai.evaluation.targets.replies import Reply
+from genai.storage.http_words import words_of
 
 _NAMES = ["choices", "message", "delta", "content", "text", "tool_calls", "function", "name", "arguments", "usage"]
 _NAMES += ["error", "contexts", "context", "citations", "finish_reason", "prompt_tokens", "index", "logprobs", "tokens"]
