@@ -1,5 +1,4 @@
 import importlib
-import json
 import sys
 from typing import Any
 
@@ -13,7 +12,6 @@ from genai.evaluation.records import Answer, Failure
 from genai.evaluation.targets.answers import joined, read_answer
 from genai.evaluation.targets.echoed import NoEchoError, likelihood_from, read_tokens, whole_likelihood
 from genai.evaluation.targets.replies import Reply
-from genai.storage.http_words import words_of
 
 _NAMES = ["choices", "message", "delta", "content", "text", "tool_calls", "function", "name", "arguments", "usage"]
 _NAMES += ["error", "contexts", "context", "citations", "finish_reason", "prompt_tokens", "index", "logprobs", "tokens"]
@@ -78,23 +76,6 @@ def test_a_stream_says_the_same_as_the_whole(pieces: list[str]) -> None:
     assert isinstance(streamed, Answer) and isinstance(at_once, Answer)
     assert (streamed.text, streamed.finish_reason) == (at_once.text, at_once.finish_reason)
     assert joined(events)["id"] == "x"
-
-
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ({"error": {"message": "too long"}}, "too long"),
-        ({"error": "too long"}, "too long"),
-        ({"object": "error", "message": " too\x1b[31m \n long "}, "too [31m long"),
-        ({"detail": "too long"}, "too long"),
-        ({"detail": [{"msg": "x"}]}, ""),
-        (["x"], ""),
-        ({"error": "x" * 1000}, "x" * 300),
-    ],
-)
-def test_the_words_of_a_server(body: Any, words: str) -> None:
-    assert words_of(json.dumps(body).encode()) == words
-    assert words_of(b"<html>") == ""
 
 
 def test_without_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:

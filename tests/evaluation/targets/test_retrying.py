@@ -1,5 +1,4 @@
 import asyncio
-import email.utils
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -9,7 +8,7 @@ from loops import on_a_loop
 
 from genai.evaluation.records import Failure
 from genai.evaluation.targets import retrying
-from genai.evaluation.targets.retrying import Patience, Refusal, retry_after
+from genai.evaluation.targets.retrying import Patience, Refusal
 
 
 @pytest.fixture(autouse=True)
@@ -123,13 +122,3 @@ async def test_no_answer_at_all() -> None:
         await asyncio.Event().wait()
 
     assert await patience(timeout_s=0.05).ask(silent) == Failure(reason="no answer in 0.05 s")
-
-
-def test_retry_after() -> None:
-    assert retry_after(None) is None
-    assert retry_after(" 7 ") == 7
-    assert retry_after("0.5") == 0.5
-    assert retry_after("soon") is None
-    date = email.utils.formatdate(time.time() + 20, usegmt=True)
-    assert 15 < (retry_after(date) or 0) <= 20
-    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
