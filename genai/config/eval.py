@@ -190,7 +190,7 @@ class MetricConfig:
     fields: list[str] | None = None
     """json_fields: which fields are compared; by default those of the reference."""
     positive: str | None = None
-    """auc: the label that counts as positive."""
+    """auc: the label that counts as positive; classifier: the class whose probability is measured."""
     context: PositiveInt | None = None
     """perplexity: tokens the model looks at, at most; by default its context."""
     stride: PositiveInt | None = None
@@ -204,7 +204,7 @@ class MetricConfig:
     pairwise: bool | None = None
     """judge: answers of target and baseline are shown together, in both orders."""
     kwargs: dict[str, Any] = field(default_factory=dict)
-    """Of a plugin."""
+    """Of a plugin; classifier: {model: REFERENCE, higher_is_better: false}."""
 
 
 @dataclass(frozen=True, kw_only=True)

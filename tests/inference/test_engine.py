@@ -2,6 +2,7 @@
 
 import random
 import re
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -535,24 +536,27 @@ def test_what_a_step_costs_beside_model_and_sampler(
 ) -> None:
     from genai.inference.sampling import Sampler
 
-    spent = {"sampler": 0.0, "all": 0.0}
+    sampler = 0.0
+    costs: list[float] = []
     choose = Sampler.choose
 
     def timed(*arguments: Any) -> Any:
+        nonlocal sampler
         begun = time.thread_time()
         try:
             return choose(*arguments)
         finally:
-            spent["sampler"] += time.thread_time() - begun
+            sampler += time.thread_time() - begun
 
     monkeypatch.setattr(Sampler, "choose", timed)
     engine = start(max_num_seqs=num_seqs, max_num_batched_tokens=512, block_size=16)
     step = engine._loop.turn
 
     def turn(commands: Any) -> bool:
-        begun = time.thread_time()
+        begun, elsewhere, num_steps = time.thread_time(), sampler + runner.seconds, len(runner.steps)
         is_busy = step(commands)
-        spent["all"] += time.thread_time() - begun
+        if len(runner.steps) > num_steps:
+            costs.append(time.thread_time() - begun - (sampler + runner.seconds - elsewhere))
         return is_busy
 
     engine._loop.turn = turn  # type: ignore[method-assign]
@@ -560,7 +564,7 @@ def test_what_a_step_costs_beside_model_and_sampler(
         engine.submit(ask(str(number), f"{number:08}", max_tokens=200))
     for number in range(num_seqs):
         answers.wait(str(number))
-    ours = spent["all"] - spent["sampler"] - runner.seconds
-    per_step = ours / len(runner.steps)
+    # The median: now and then a step pays for the garbage of all tests before it.
+    per_step = statistics.median(costs)
     print(f"{num_seqs} sequences: {per_step * 1e6:.0f} us a step, {per_step * 1e6 / num_seqs:.1f} us a sequence")
     assert per_step < 2 * (100e-6 + 40e-6 * num_seqs), "twice what is wanted, because machines differ"

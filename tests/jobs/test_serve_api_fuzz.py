@@ -5,6 +5,7 @@ that is described, in time, and no fault of ours.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,10 @@ CHECKS = (
     "ignored_auth",
 )
 """All but `positive_data_acceptance`: what a schema allows may still be refused, e.g. both a text and messages."""
+PARSER_FAULT = re.compile(
+    r"SystemError: AST constructor recursion depth mismatch.*Test cases:\s+(\d+) generated, \1 passed", re.DOTALL
+)
+"""Nothing else was found."""
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +82,24 @@ def named(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def fuzz(server: GenaiServer, folder: Path, description: Mapping[str, Any], max_time_s: int) -> str:
-    """What schemathesis has to say; asserts that it has found nothing."""
+    """What schemathesis has to say; asserts that it has found nothing.
+
+    Python 3.11 now and then cannot parse what hypothesis wants to show of its own strategies ("recursion depth
+    mismatch", python/cpython#106905): requests are made up again then, from another seed.
+    """
     (folder / "openapi.json").write_text(json.dumps(description))
     (folder / "schemathesis.toml").write_text("")  # none of those above it
     command = [sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", server.url, "--no-color"]
     command += ["--header", f"Authorization: Bearer {KEY}", "--checks", ",".join(CHECKS), "--continue-on-failure"]
-    command += ["--phases", "examples,coverage,fuzzing", "--seed", "1", "--generation-database", "none"]
+    command += ["--phases", "examples,coverage,fuzzing", "--generation-database", "none"]
     command += ["--max-time", str(max_time_s), "--request-timeout", str(ANSWER_WITHIN_S), "--workers", "2"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=max_time_s + 120)
+    for seed in range(1, 4):
+        done = subprocess.run(
+            [*command, "--seed", str(seed)], cwd=folder, capture_output=True, text=True, timeout=max_time_s + 120
+        )
+        if done.returncode == 0 or not PARSER_FAULT.search(done.stdout):
+            break
+        max_time_s //= 2
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     return done.stdout
 

@@ -36,6 +36,7 @@ METRICS: Registry[Callable[..., Metric]] = Registry(
         "byte_perplexity": "genai.evaluation.metrics.perplexity:BytePerplexity",
         "chrf": "genai.evaluation.metrics.chrf:Chrf",
         "citation_correctness": "genai.evaluation.metrics.rag_citation_correctness:CitationCorrectness",
+        "classifier": "genai.evaluation.metrics.classifier:Classifier",
         "contains": "genai.evaluation.metrics.contains:Contains",
         "context_precision": "genai.evaluation.metrics.rag_context_precision:ContextPrecision",
         "context_recall": "genai.evaluation.metrics.rag_context_recall:ContextRecall",
