@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 from metric_examples import answered, metric_of, value_of
 
-from genai.config.eval import DatasetKind
+from genai.config.eval import DatasetKind, MetricConfig
 from genai.errors import UsageError
 from genai.evaluation.interfaces import OutcomeKind
 from genai.evaluation.metrics import registry
 from genai.evaluation.metrics.registry import KINDS, defaults_for, describe, kinds_of, open_metric, settings_of
+from genai.evaluation.records import Answer, Chat, Example, Score
 
 
 class Length:
@@ -68,7 +73,8 @@ def test_a_metric_is_called_as_it_was_asked_for() -> None:
     for name in registry.METRICS.names():
         kind = kinds_of(name.replace("@K", "@5"))[0]
         needed = {"positive": "a"} if name == "auc" else {}
-        if "judge" not in settings_of(name.replace("@K", "@5")):
+        asks_a_model = {"judge", "model"} & set(settings_of(name.replace("@K", "@5")))
+        if not asks_a_model:
             assert metric_of(name.replace("@K", "@5"), kind, **needed).name == name.replace("@K", "@5")
 
 
@@ -156,3 +162,20 @@ def test_nothing_heavy_is_imported_for_the_list() -> None:
         "print(sorted({'torch', 'transformers', 'aiohttp', 'regex', 'jsonschema', 'scipy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_metric_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs/eval.md").read_text(encoding="utf-8")
+    shown = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert shown is not None
+    imports = "from genai.evaluation.records import Score\nfrom genai.metrics.aggregates import mean\n\n\n"
+    (tmp_path / "shown_in_docs.py").write_text(imports + shown[1])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    point = importlib.metadata.EntryPoint("politeness", "shown_in_docs:Politeness", "genai.metrics")
+    monkeypatch.setattr(registry.METRICS, "_entry_points", lambda: importlib.metadata.EntryPoints([point]))
+    metric = open_metric(MetricConfig(name="politeness", kwargs={"words": ["bitte"]}), judges={}, kind="generation")
+    example = Example(id="1", dataset="faq", kind="generation", question=Chat(prompt="Well?"))
+    found = [asyncio.run(metric.score(example, Answer(text=said))) for said in ("Bitte sehr.", "Thank you.")]
+    assert [score.value for score in found if isinstance(score, Score)] == [1.0, 0.0]
+    parts = np.array([score.parts for score in found if isinstance(score, Score)])
+    assert metric.aggregate(parts, np.array([[1.0, 1.0], [3.0, 1.0]])).tolist() == [0.5, 0.75]
