@@ -5,7 +5,6 @@ Shapes: N examples, P statistics of each (`Score.parts`), R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -89,13 +88,3 @@ class PairedMetric(Protocol):
 
     async def compare(self, example: Example, target: Outcome, baseline: Outcome) -> Score | Unscored:
         """1 the target's is better, 0 the baseline's, 0.5 neither, or the verdict turned with the order."""
-
-
-class Store(Protocol):
-    """Answers that are kept as soon as they are there."""
-
-    def get(self, keys: Sequence[str]) -> Mapping[str, Outcome]:
-        """Those that are there."""
-
-    def put(self, key: str, question: Question, outcome: Outcome) -> None:
-        """On the disk when this returns; a `Failure` is never kept."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from genai.errors import StoppedError
+from genai.tracking.signals import signals_ask
 
 
 class Stop:
@@ -50,20 +49,10 @@ def stop_on_signals() -> Iterator[Stop]:
     To be entered on an event loop.
     """
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
     loop = asyncio.get_running_loop()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+    def ask(number: int) -> None:
         loop.call_soon_threadsafe(stop.ask, number)
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with signals_ask(ask, asked=lambda: stop.asked):
         yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -6,9 +6,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from genai.errors import StoppedError
+from genai.tracking.signals import signals_ask
 
 
 class Stop:
@@ -47,19 +47,5 @@ class Stop:
 def stop_on_signals() -> Iterator[Stop]:
     """A `Stop` that signals ask until the block is left; in another thread than the main one they go elsewhere."""
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
+    with signals_ask(stop.ask, asked=lambda: stop.asked):
         yield stop
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stop.ask(number)
-
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -132,7 +132,6 @@ class _Evaluation:
         self._metrics: dict[str, Mapping[str, Metric]] = {suite.name: suite.metrics for suite in inputs.suites}
         self._fingerprints = {suite.name: suite.sha256 for suite in inputs.suites}
         self._num_examples = {suite.name: len(suite.examples) for suite in inputs.suites}
-        self._lineage: dict[str, Any] = {}
         self._calibrations: list[Calibration] = []
         self._spent_usd = 0.0
 
@@ -344,7 +343,7 @@ class _Evaluation:
         known = {name: target.fingerprint or "unknown" for name, target in targets.items()}
         known |= {name: judge.fingerprint for name, judge in self._inputs.judges.items()}
         self._fingerprints = known | self._fingerprints  # where a target is called like a data set
-        self._lineage = {
+        lineage: dict[str, Any] = {
             "targets": {
                 party.name: {
                     "reference": party.model,
@@ -359,10 +358,10 @@ class _Evaluation:
         }
         baseline = self._inputs.baseline
         if isinstance(baseline, EarlierRun):
-            self._lineage["baseline"] = {"run": baseline.name}
+            lineage["baseline"] = {"run": baseline.run}
         if self._inputs.contamination is not None:
-            self._lineage["contamination"] = self._inputs.contamination.to_json()
-        write_beginning(self._directory, self._loaded, self._lineage)
+            lineage["contamination"] = self._inputs.contamination.to_json()
+        write_beginning(self._directory, self._loaded, lineage)
 
     def _write(self, result: EvalResult) -> EvalResult:
         every = {name: [each for of in found.scored.values() for each in of] for name, found in self._found.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from genai.config.checks_eval import metrics_of
 from genai.config.eval import DatasetConfig, DatasetKind, EvalConfig, GauntletConfig, IclTaskConfig, MetricConfig
-from genai.config.gates import Gate, parse_gate
+from genai.config.gates import parse_gate
 from genai.config.icl_files import load_gauntlet, load_icl_tasks
 from genai.config.loading import Loaded
 from genai.errors import DataError, UsageError
@@ -65,7 +65,6 @@ class EvalInputs:
     judges: Mapping[str, Judge]
     human_scores: Mapping[str, Sequence[HumanScore]]
     """Judge -> what people said, for its calibration."""
-    gates: tuple[Gate, ...]
     gauntlet: GauntletConfig | None
     contamination: Contamination | None
 
@@ -108,7 +107,8 @@ def gather(loaded: Loaded[EvalConfig], *, allow_code: bool) -> EvalInputs:
     suites = _suites(config, judges, problems) + _icl_suites(loaded, problems)
     gauntlet = _gauntlet(loaded, [suite.name for suite in suites], problems)
     # Where data could not be read, nobody knows what is measured on them.
-    gates = [] if len(problems) else _gates(config, suites, problems, has_baseline=baseline is not None)
+    if not len(problems):
+        _check_gates(config, suites, problems, has_baseline=baseline is not None)
     if isinstance(baseline, EarlierRun):
         _check_same_data(baseline, suites, problems)
     problems.raise_all()
@@ -129,7 +129,6 @@ def gather(loaded: Loaded[EvalConfig], *, allow_code: bool) -> EvalInputs:
         suites=tuple(suites),
         judges=judges,
         human_scores=human_scores,
-        gates=tuple(gates),
         gauntlet=gauntlet,
         contamination=found,
     )
@@ -278,25 +277,22 @@ def _gauntlet(loaded: Loaded[EvalConfig], labels: Sequence[str], problems: Probl
 # --- gates ------------------------------------------------------------------------------------------------------------
 
 
-def _gates(config: EvalConfig, suites: Sequence[Suite], problems: Problems, *, has_baseline: bool) -> list[Gate]:
-    """The gates, each of which names something that is measured. What tasks of lm-eval measure turns out at the end."""
+def _check_gates(config: EvalConfig, suites: Sequence[Suite], problems: Problems, *, has_baseline: bool) -> None:
+    """Each gate names something that is measured. What tasks of lm-eval measure turns out at the end."""
     known = known_names({suite.name: list(suite.metrics) for suite in suites}, TOTALS)
     names = {suite.name for suite in suites}
-    gates = []
     for number, text in enumerate(config.gates):
         with problems.at(f"gates.{number}"):
             gate = parse_gate(text)
             if config.lm_eval is None or gate.dataset is None or gate.dataset in names:
-                gate = check_gate(text, known, totals=TOTALS, has_baseline=has_baseline)
-            gates.append(gate)
-    return gates
+                check_gate(text, known, totals=TOTALS, has_baseline=has_baseline)
 
 
 def _check_same_data(baseline: EarlierRun, suites: Sequence[Suite], problems: Problems) -> None:
     for suite in suites:
         before = baseline.content_of(suite.name)
         if before is None:
-            problems.add("baseline", f"run '{baseline.name}' did not measure data set '{suite.name}'")
+            problems.add("baseline", f"run '{baseline.run}' did not measure data set '{suite.name}'")
         elif before != suite.sha256:
             fix = "run that evaluation again, or name the model or endpoint itself"
-            problems.add("baseline", f"data set '{suite.name}' is not what run '{baseline.name}' measured", fix)
+            problems.add("baseline", f"data set '{suite.name}' is not what run '{baseline.run}' measured", fix)

@@ -113,4 +113,4 @@ def _baseline(inputs: EvalInputs) -> str | None:
     baseline = inputs.baseline
     if baseline is None:
         return None
-    return f"run {baseline.name}" if isinstance(baseline, EarlierRun) else f"{baseline.name}: {baseline.model}"
+    return f"run {baseline.run}" if isinstance(baseline, EarlierRun) else f"{baseline.name}: {baseline.model}"

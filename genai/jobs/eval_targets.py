@@ -27,14 +27,16 @@ BASELINE = "baseline"
 class EarlierRun:
     """A run of `genai eval` that the present one is compared with: its answers are scored again, none is asked for."""
 
+    name: str
+    """In results: that of the run, unless a target is called so."""
     directory: RunDirectory
     result: EvalResult
     rows: tuple[ExampleRow, ...]
     """What its target said."""
 
     @property
-    def name(self) -> str:
-        """Of the run."""
+    def run(self) -> str:
+        """Its name."""
         return self.directory.name
 
     def content_of(self, dataset: str) -> str | None:
@@ -44,7 +46,7 @@ class EarlierRun:
     def outcomes(self, examples: tuple[Example, ...]) -> list[Outcome]:
         """What was said of examples then, in their order."""
         said = {row.key: row.outcome for row in self.rows}
-        missing = Failure(reason=f"run {self.name} did not ask this")
+        missing = Failure(reason=f"run {self.run} did not ask this")
         return [said.get((each.dataset, each.id), missing) for each in examples]
 
 
@@ -84,12 +86,12 @@ def baseline_of(config: EvalConfig, targets: list[Party]) -> Party | EarlierRun 
     given = config.baseline
     if given is None:
         return None
+    taken = {each.name for each in targets}
     if isinstance(given, str) and given.startswith(RUNS):
         earlier = _earlier(given.removeprefix(RUNS), config.runs_dir)
         if earlier is not None:
-            return earlier
+            return replace(earlier, name=BASELINE) if earlier.name in taken else earlier
     party = _party(given, None, BASELINE)
-    taken = {each.name for each in targets}
     return replace(party, name=BASELINE) if party.name in taken else party
 
 
@@ -167,5 +169,8 @@ def _earlier(run: str, runs_dir: str) -> EarlierRun | None:
             fix="name the model or endpoint itself",
         )
     return EarlierRun(
-        directory=directory, result=result, rows=tuple(row for row in rows if row.target == result.targets[0])
+        name=directory.name,
+        directory=directory,
+        result=result,
+        rows=tuple(row for row in rows if row.target == result.targets[0]),
     )

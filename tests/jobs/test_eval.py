@@ -115,6 +115,14 @@ def test_an_earlier_run_is_the_baseline(write: Write) -> None:
     assert json.loads((Path(result.path) / "inputs.json").read_text())["baseline"] == {"run": "before"}
 
 
+def test_an_earlier_run_that_is_called_like_a_target(write: Write) -> None:
+    job.run(write(target={"file": "bad.jsonl"}), run_name="faq")
+    result = job.run(write(target=None, targets={"faq": {"file": "good.jsonl"}}, baseline="runs:faq"))
+    assert (result.targets, result.baseline) == (("faq",), "baseline")
+    assert (only(result, "faq").value, only(result, "baseline").value) == (0.75, 0.25)
+    assert only(result, "faq").comparison.difference == 0.5
+
+
 def test_an_earlier_run_of_other_rows_is_no_baseline(write: Write) -> None:
     job.run(write(target={"file": "bad.jsonl"}), run_name="before")
     with Path("data.jsonl").open("a") as file:
